@@ -1,0 +1,33 @@
+# Everything lives in .venv; `make quickstart` on a fresh checkout installs and runs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: quickstart install test lint lock
+
+quickstart: install
+	$(BIN)/tsalign quickstart
+
+install: .venv/.installed
+
+# The lock is complete, so --no-deps keeps pip from adding the CUDA-only builds that it leaves out.
+.venv/.installed: pyproject.toml requirements/cpu.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0
+	$(PIP) --no-deps -r requirements/cpu.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The torch line loses its build suffix: each machine takes the build that it is offered.
+lock: requirements/exclude.txt
+	uv pip compile pyproject.toml --extra cpu --extra dev --override requirements/exclude.txt \
+		--python-version 3.11 --no-header --no-annotate --quiet -o requirements/cpu.txt
+	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements/cpu.txt && rm requirements/cpu.txt.bak

@@ -1,0 +1,246 @@
+"""The command line on synthetic runs: output, JSON, exit codes, messages. Nothing here starts Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from synthetic import SETS, STAGES, make_run
+from typer.testing import CliRunner, Result
+from upath import UPath
+
+import tsalign.cli
+from tsalign import api
+from tsalign.cli import app
+from tsalign.config import TSAlignConfig, override, validate
+from tsalign.plan import Budget, budget
+
+HERE = socket.gethostname()
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def started(pid: int, host: str = HERE) -> dict[str, Any]:
+    return {"run": "started", "pid": pid, "host": host}
+
+
+def killed_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    """A TS-Align config over 100 JSONL prompts and two small evaluation sets."""
+    (tmp_path / "train.jsonl").write_text('{"prompt": "hello"}\n' * 100)
+    (tmp_path / "easy.json").write_text(json.dumps([{"prompt": "hi"}] * 5))
+    pq.write_table(pa.table({"prompt": ["hi"] * 50}), tmp_path / "hard.parquet")
+    return {
+        "recipe": "ts-align",
+        "run": "demo",
+        "storage": str(tmp_path / "runs"),
+        "iterations": 2,
+        "policy": {"model": "org/policy"},
+        "student": {"model": "org/student"},
+        "teacher": {"model": "org/teacher", "max_replicas": 2, "cpus": 2},
+        "data": {"prompts": str(tmp_path / "train.jsonl")},
+        "sampling": {"k": 8},
+        "evaluation": {
+            "judge": "tsalign.toy.oracle:judge",
+            "sets": {"easy": str(tmp_path / "easy.json"), "hard": str(tmp_path / "hard.parquet")},
+            "temperatures": [1.0, 0.0],
+            "prompts_per_set": 20,
+        },
+        "tune": {"reference": "initial"},
+    }
+
+
+def counted(config: dict[str, Any], **changes: Any) -> Budget:
+    return budget(validate(TSAlignConfig, override(config, changes), "config"))
+
+
+def test_show_json(tmp_path: Path) -> None:
+    make_run(tmp_path, "demo")
+    result = call("show", "demo", "--json", "--storage", tmp_path)
+    shown = json.loads(result.stdout)
+    assert list(shown) == ["run", "recipe", "status", "iterations", "seconds"]
+    assert (shown["run"], shown["recipe"], shown["status"]) == ("demo", "ts-align", "done")
+    first = shown["iterations"][0]
+    assert list(first) == ["iteration", "win_rate", "student_agreement", "teacher_calls", "seconds"]
+    assert list(first["win_rate"]) == ["mean", "ci95", "by_set"]
+    assert set(first["win_rate"]["by_set"]) == set(SETS)
+    assert first["student_agreement"] == pytest.approx({"before": 0.73, "after": 0.76})
+    assert first["teacher_calls"] == 800
+    assert first["seconds"] == {stage: seconds for stage, (seconds, _) in STAGES.items()}
+    assert shown["seconds"] == pytest.approx(1.5 + 2 * 131.75)
+
+
+def test_show_json_before_the_first_evaluation(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "demo", 1)
+    (folder / "iterations" / "1" / "evaluation" / "summary.json").unlink()
+    first = json.loads(call("show", folder, "--json").stdout)["iterations"][0]
+    assert (first["win_rate"], first["student_agreement"]) == (None, None)
+    assert call("show", folder).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        ({"run": "done"}, "done"),
+        ({"run": "failed", "error": "boom"}, "failed"),
+        ({"run": "stopped"}, "stopped"),
+        (started(os.getppid()), "running"),
+        (started(killed_pid()), "stopped"),
+        (started(1, host="elsewhere"), "stopped"),
+    ],
+)
+def test_status(tmp_path: Path, ending: dict[str, Any], status: str) -> None:
+    make_run(tmp_path, "demo", 1, ending)
+    assert json.loads(call("show", "demo", "--json", "--storage", tmp_path).stdout)["status"] == status
+
+
+def test_status_on_another_host_follows_the_heartbeat(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "demo", 1, started(1, host="elsewhere"))
+    (folder / "heartbeat").write_text(str(time.time()))
+    assert json.loads(call("show", folder, "--json").stdout)["status"] == "running"
+
+
+def test_runs_json_is_newest_last(tmp_path: Path) -> None:
+    make_run(tmp_path, "late", 1, start=2000.0)
+    make_run(tmp_path, "early", 0, start=1000.0)
+    early, late = json.loads(call("runs", "--json", "--storage", tmp_path).stdout)
+    assert list(late) == ["run", "recipe", "status", "started", "iterations_done", "win_rate"]
+    assert (early["run"], early["iterations_done"], early["win_rate"]) == ("early", 0, None)
+    assert (late["run"], late["iterations_done"], late["win_rate"]) == ("late", 1, pytest.approx(0.61))
+    assert late["started"] == "1970-01-01T00:33:20.000+00:00"
+
+
+def test_runs_of_an_empty_folder(tmp_path: Path) -> None:
+    assert call("runs", "--json", "--storage", tmp_path).stdout == "[]\n"
+    result = call("runs", "--storage", tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no runs in" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "resume"])
+def test_unknown_run_lists_the_nearest(tmp_path: Path, command: str) -> None:
+    make_run(tmp_path, "quickstart-1", 0)
+    result = call(command, "quickstrat-1", "--storage", tmp_path)
+    assert result.exit_code == 2
+    assert "did you mean quickstart-1?" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_plan_counts(config: dict[str, Any]) -> None:
+    assert counted(config) == Budget(
+        prompts=100,
+        completions=800,
+        student_scores=800,
+        teacher_calls=200,
+        evaluation_completions=50,
+        evaluation_teacher_calls=25,
+    )
+    teacher_all = counted(config, **{"mining.strategy": "teacher-all"})
+    assert (teacher_all.teacher_calls, teacher_all.student_scores) == (800, 0)
+    assert counted(config, **{"mining.strategy": "student-only"}).teacher_calls == 0
+    assert counted(config, **{"data.prompts_per_iteration": 30}).completions == 240
+
+
+def test_plan_with_refresh_asks_the_teacher_as_often(config: dict[str, Any]) -> None:
+    refreshed = counted(config, **{"mining.refresh": 0.5})
+    assert (refreshed.teacher_calls, refreshed.student_scores) == (200, 400)
+
+
+def test_plan_prints(tmp_path: Path, config: dict[str, Any]) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    result = call("plan", tmp_path / "run.yaml", "resources.sample.replicas=4", "resources.sample.gpus=1")
+    assert result.exit_code == 0, result.output
+    assert "org/teacher" in result.stdout
+    assert "4 x 1 CPU, 1 GPU" in result.stdout
+    assert "at the peak: 5 CPU, 4 GPU. Nothing was started." in result.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_plan_without_prompts(tmp_path: Path, config: dict[str, Any]) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    result = call("plan", tmp_path / "run.yaml", "data.prompts=nowhere.jsonl")
+    assert result.exit_code == 2
+    assert "nowhere.jsonl" in result.stderr
+
+
+def test_config_errors_exit_2(tmp_path: Path, config: dict[str, Any]) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    unknown = call("run", tmp_path / "run.yaml", "tune.betta=1")
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+    assert "did you mean tune.beta?" in unknown.stderr
+    assert call("run", tmp_path / "none.yaml").exit_code == 2
+
+
+def test_interrupt_says_how_to_resume(tmp_path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "run", interrupted)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    result = call("run", tmp_path / "run.yaml")
+    assert result.exit_code == 130
+    assert "tsalign resume demo" in result.stderr
+
+
+def test_crash_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tsalign.report.summary.list_runs", crash)
+    assert isinstance(call("runs").exception, ZeroDivisionError)
+
+
+def test_quickstart_with_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: dict[str, dict[str, Any]] = {}
+
+    def execute(_: Path, overrides: dict[str, Any]) -> UPath:
+        ran[overrides["run"]] = overrides
+        return UPath(make_run(tmp_path, overrides["run"]))
+
+    monkeypatch.setattr(tsalign.cli, "_execute", execute)
+    result = call("quickstart", "--baselines", "--run", "toy", "--seed", 3)
+    assert result.exit_code == 0, result.output
+    variants = ["teacher-all", "student-only", "random", "off-policy", "refresh"]
+    assert list(ran) == ["toy", *(f"toy-{variant}" for variant in variants)]
+    assert ran["toy-refresh"]["mining.refresh"] == 0.5
+    assert all(overrides["seed"] == 3 for overrides in ran.values())
+    assert [line.split()[0] for line in result.stdout.splitlines()[-6:]] == ["ts-align", *variants]
+    assert (tmp_path / "toy" / "report.png").exists()
+
+
+def test_doctor_json() -> None:
+    result = call("doctor", "--json")
+    findings = json.loads(result.stdout)
+    assert {"python", "torch", "ray", "memory", "compiler"} <= {finding["what"] for finding in findings}
+    assert all(finding["mend"] for finding in findings if finding["state"] != "ok")
+    assert result.exit_code == int(any(finding["state"] == "fail" for finding in findings))
+
+
+def test_version() -> None:
+    assert call("--version").stdout.startswith("tsalign ")
+
+
+def test_help_starts_fast() -> None:
+    heavy = (
+        "import sys, tsalign.cli; print([m for m in ('torch', 'ray', 'pydantic', 'matplotlib') if m in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "[]\n"

@@ -1,0 +1,19 @@
+"""tsalign: align language models with a teacher, on Ray."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tsalign.api import resume, run
+
+__all__ = ["resume", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at first use, so that `tsalign --help` does not wait for pydantic and Ray.
+    if name in __all__:
+        from tsalign import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'tsalign' has no attribute {name!r}")

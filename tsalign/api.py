@@ -1,0 +1,60 @@
+"""The one way to run a recipe, behind the CLI, notebooks and jobs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tsalign.config import RunConfig, override, read_yaml, validate
+from tsalign.errors import TsalignError
+from tsalign.recipes import find
+from tsalign.report.summary import summarise
+from tsalign.runs.ray_session import ray_session
+from tsalign.runs.run import Run
+from tsalign.storage import resolve
+
+
+def load(config: str | Path | dict[str, Any], overrides: dict[str, Any]) -> RunConfig:
+    """A recipe's typed config from a YAML file or a mapping, with dotted keys set.
+
+    Raises:
+        TsalignError: no such file, bad YAML, no such recipe, unknown keys or values out of range.
+    """
+    source = "config" if isinstance(config, dict) else str(config)
+    content = override(config if isinstance(config, dict) else read_yaml(Path(config)), overrides)
+    if "recipe" not in content:
+        raise TsalignError(f"{source}: recipe: missing; expected a recipe's name, such as ts-align.")
+    return validate(find(content["recipe"]).config_type, content, source)
+
+
+def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> dict[str, Any]:
+    """Run a config to its end, going on where a run of the same name stopped.
+
+    Args:
+        overrides: keys with `__` for dots: `tune__beta=0.2`.
+
+    Returns:
+        The summary, as `tsalign show RUN --json` prints it.
+    """
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    loaded = config if isinstance(config, RunConfig) else load(config, dotted)
+    name = loaded.run or f"{loaded.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    active = Run(loaded, name)
+    with active.open(), ray_session():
+        find(loaded.recipe).function(active, loaded)
+    return summarise(active.dir)
+
+
+def resume(name: str, storage: str = "runs") -> dict[str, Any]:
+    """Go on with a run from its own `config.yaml`.
+
+    Raises:
+        TsalignError: no such run.
+    """
+    path = resolve(storage) / name / "config.yaml"
+    if not path.exists():
+        raise TsalignError(f"run {name}: no {path}; `tsalign runs --storage {storage}` lists what there is.")
+    return run({**yaml.safe_load(path.read_text()), "storage": storage})

@@ -1,0 +1,1 @@
+"""Prompts, tokens, shards: what stages read and write."""

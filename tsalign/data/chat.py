@@ -1,0 +1,117 @@
+"""Chat templates: the one place where conversations become tokens, and tokens become replies."""
+
+from __future__ import annotations
+
+from os.path import commonprefix
+
+from jinja2 import TemplateError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from tsalign.errors import TsalignError
+from tsalign.runs.artifacts import Model
+from tsalign.storage import local_folder, resolve
+
+Message = dict[str, str]
+
+
+def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The model's tokenizer with a chat template and a pad token (the end token where it has none of its own).
+
+    Raises:
+        TsalignError: no tokenizer there, no chat template, one that does not render, or no end token.
+    """
+    with local_folder(model.path) as folder:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, revision=model.revision, trust_remote_code=model.trust_remote_code
+            )
+        except (OSError, ValueError) as error:
+            raise TsalignError(f"{model.path}: no tokenizer could be loaded: {_first_line(error)}") from error
+    if model.chat_template:
+        tokenizer.chat_template = _template(model.chat_template)
+    if not tokenizer.chat_template:
+        raise TsalignError(
+            f"{model.path}: the tokenizer has no chat template; "
+            "set this model's `chat_template` to a Jinja text or the path of one."
+        )
+    if tokenizer.eos_token_id is None:
+        raise TsalignError(f"{model.path}: the tokenizer has no eos_token; set one in its tokenizer_config.json.")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}])
+    return tokenizer
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
+    """Token ids of a conversation up to where the assistant's reply begins.
+
+    Raises:
+        TsalignError: the template does not render these messages; some refuse a system message.
+    """
+    return _render(tokenizer, messages, add_generation_prompt=True)
+
+
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], completion: str
+) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt, and of the reply that follows it, which ends with the end token.
+
+    The completion is stripped, as `decode` does. What a template puts after the end token is left out.
+
+    Raises:
+        TsalignError: the template writes the prompt differently once a reply follows.
+    """
+    prompt = encode_prompt(tokenizer, messages)
+    reply = {"role": "assistant", "content": completion.strip()}
+    whole = _render(tokenizer, [*messages, reply], add_generation_prompt=False)
+    if whole[: len(prompt)] != prompt:
+        raise TsalignError(_mismatch(tokenizer, prompt, whole))
+    return prompt, _ended(whole[len(prompt) :], tokenizer.eos_token_id)
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of a completion, without special tokens and surrounding white space."""
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def _template(text_or_path: str) -> str:
+    if "{" in text_or_path or "\n" in text_or_path:
+        return text_or_path
+    path = resolve(text_or_path)
+    if not path.is_file():
+        raise TsalignError(f"chat_template: {text_or_path}: no such file; expected a Jinja text or the path of one.")
+    return path.read_text()
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_generation_prompt: bool) -> list[int]:
+    try:
+        # The template writes the special tokens itself, and tokenizes without adding any.
+        return tokenizer.apply_chat_template(  # type: ignore[return-value]
+            messages, add_generation_prompt=add_generation_prompt, return_dict=False
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise TsalignError(
+            f"chat_template: cannot render a conversation of {roles}: {error}; "
+            "mend the template, or give the model another `chat_template`."
+        ) from error
+
+
+def _ended(response: list[int], eos: int) -> list[int]:
+    if eos not in response:
+        return [*response, eos]
+    return response[: len(response) - response[::-1].index(eos)]
+
+
+def _mismatch(tokenizer: PreTrainedTokenizerBase, prompt: list[int], whole: list[int]) -> str:
+    texts = [str(tokenizer.decode(ids)) for ids in (prompt, whole)]
+    start = max(0, len(commonprefix(texts)) - 30)
+    alone, followed = (text[start : start + 120] for text in texts)
+    return (
+        "chat_template: a prompt must be the beginning of the same prompt with its reply, token by token, "
+        f"and here it is not. Alone it ends {alone!r}, with the reply it goes on {followed!r}; "
+        "give the model a `chat_template` that writes both alike."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

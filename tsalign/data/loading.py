@@ -1,0 +1,50 @@
+"""Models into memory, for inference and for training."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from tsalign.data.chat import load_tokenizer
+from tsalign.data.tensors import padding_id
+from tsalign.errors import TsalignError
+from tsalign.runs.artifacts import Model
+from tsalign.storage import local_folder
+
+HEADS = {"causal": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
+
+
+def device() -> torch.device:
+    """The GPU that was given to this process, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(model: Model, head: Literal["causal", "reward"], dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A model on the CPU in `dtype`, and its tokenizer.
+
+    A reward model has one label. Loaded from a causal LM it gets a fresh head, as reward models start.
+
+    Raises:
+        TsalignError: a sequence classifier with more than one label where a reward model is needed.
+    """
+    options: dict[str, Any] = {"num_labels": 1} if head == "reward" else {}
+    tokenizer = load_tokenizer(model)
+    with local_folder(model.path) as folder:
+        loaded = HEADS[head].from_pretrained(
+            folder, dtype=dtype, revision=model.revision, trust_remote_code=model.trust_remote_code, **options
+        )
+    if head == "reward" and loaded.config.num_labels != 1:
+        raise TsalignError(f"{model.path}: a reward model has one label, this one has {loaded.config.num_labels}.")
+    loaded.config.pad_token_id = padding_id(tokenizer)
+    return loaded, tokenizer
+
+
+def load_for_inference(model: Model, head: Literal["causal", "reward"]) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A model in evaluation mode on this process's device; `dtype: auto` is bfloat16 on a GPU, float32 on a CPU."""
+    where = device()
+    default = torch.bfloat16 if where.type == "cuda" else torch.float32
+    dtype = default if model.dtype == "auto" else getattr(torch, model.dtype)
+    loaded, tokenizer = load(model, head, dtype)
+    return loaded.eval().requires_grad_(False).to(where), tokenizer

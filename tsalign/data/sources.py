@@ -1,0 +1,204 @@
+"""Rows of prompt files: JSONL, JSON and Parquet on any filesystem, and the tasks of the toy world."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, get_args
+
+import pyarrow.parquet as pq
+from upath import UPath
+
+from tsalign.errors import TsalignError
+from tsalign.storage import resolve
+from tsalign.toy import world
+
+COLUMNS = ("prompt", "messages", "instruction")
+ROLES = ("system", "user", "assistant")
+FORMATS = "expected .jsonl, .json or .parquet; the first two may end in .gz"
+TOY_PROMPTS = {"toy:train": 8000, "toy:tune": 1400, "toy:test": 1400}
+Message = dict[str, str]
+
+
+class BadRow(Exception):
+    """A row that cannot become a prompt; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as it stands in a file: `line` counts from 1, rows in JSON and Parquet; `flaw` says why it is unread."""
+
+    file: str
+    line: int
+    set: str
+    row: Any
+    flaw: str = ""
+
+
+def expand(location: str) -> list[UPath]:
+    """The prompt files that a path, a folder or a glob names, sorted.
+
+    Raises:
+        TsalignError: nothing is there, or the name does not tell a known format.
+    """
+    path = resolve(location)
+    if path.is_dir():
+        files = [file for file in path.iterdir() if _format(file)]
+    else:
+        files = [path] if path.exists() else _glob(path)
+    if not files:
+        raise TsalignError(f"{location}: no prompt file there; {FORMATS}, a folder or a glob of such, or toy:train.")
+    for file in files:
+        if not _format(file):
+            raise TsalignError(f"{file}: cannot tell the format from the name; {FORMATS}.")
+    return sorted(files, key=str)
+
+
+def read(locations: Iterable[str]) -> Iterator[Record]:
+    """All rows of all locations, file by file in the order of their names, each file once.
+
+    Raises:
+        TsalignError: a location names nothing, or a file cannot be read or has no column that holds prompts.
+    """
+    toys = sorted({location for location in locations if location.startswith("toy:")})
+    files = {str(file): file for location in locations if location not in toys for file in expand(location)}
+    for toy in toys:
+        yield from _read_toy(toy)
+    for name in sorted(files):
+        yield from _read_file(files[name])
+
+
+def to_messages(record: Record, system: str | None) -> list[Message]:
+    """The conversation of a row, ending with a user's turn, `system` first where it has no system message.
+
+    Raises:
+        BadRow: the row has no prompt or a malformed one.
+    """
+    if record.flaw:
+        raise BadRow(record.flaw)
+    row = record.row
+    if not isinstance(row, dict):
+        raise BadRow(f"expected an object, got {type(row).__name__}")
+    column = next((name for name in COLUMNS if row.get(name) is not None), None)
+    if column is None:
+        raise BadRow(f"none of {', '.join(COLUMNS)} is there")
+    messages = _conversation(row, column)
+    if messages[-1]["role"] != "user":
+        raise BadRow(f"{column} must end with a user's turn")
+    if system and messages[0]["role"] != "system":
+        return [{"role": "system", "content": system}, *messages]
+    return messages
+
+
+def _conversation(row: dict[str, Any], column: str) -> list[Message]:
+    value = row[column]
+    if column == "instruction":
+        extra = row.get("input")
+        parts = [_text(value, column)] + ([_text(extra, "input")] if extra not in (None, "") else [])
+        return [{"role": "user", "content": "\n\n".join(parts)}]
+    if column == "prompt" and isinstance(value, str):
+        return [{"role": "user", "content": _text(value, column)}]
+    if not isinstance(value, list) or not value:
+        raise BadRow(f"{column} must be a list of messages that is not empty")
+    messages = [_message(item, f"{column}[{index}]", index) for index, item in enumerate(value)]
+    answered = column == "messages" and len(messages) > 1 and messages[-1]["role"] == "assistant"
+    return messages[:-1] if answered else messages
+
+
+def _message(item: Any, name: str, index: int) -> Message:
+    if not isinstance(item, dict) or "role" not in item or "content" not in item:
+        raise BadRow(f"{name} must have role and content")
+    role = item["role"]
+    if role not in ROLES:
+        raise BadRow(f"{name}: unknown role {role!r}, expected {', '.join(ROLES)}")
+    if role == "system" and index:
+        raise BadRow(f"{name}: a system message must come first")
+    return {"role": role, "content": _text(item["content"], f"{name}.content")}
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise BadRow(f"{name} must be text, got {type(value).__name__}")
+    if not value.strip():
+        raise BadRow(f"{name} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadRow(f"{name} is not valid Unicode")
+    return value
+
+
+def _read_toy(location: str) -> Iterator[Record]:
+    split = location.removeprefix("toy:")
+    if split not in get_args(world.Split):
+        raise TsalignError(f"{location}: no such toy prompts; expected {', '.join(TOY_PROMPTS)}.")
+    for line, task in enumerate(world.tasks(split, 0, TOY_PROMPTS[location]), 1):  # type: ignore[arg-type]
+        yield Record(location, line, task.family, {"prompt": task.prompt})
+
+
+def _read_file(path: UPath) -> Iterator[Record]:
+    kind, found = _format(path), dict[str, None]()
+    name = path.name.removesuffix(".gz").removesuffix(kind)
+    try:
+        with path.open("rb", compression="gzip" if path.suffix == ".gz" else None) as file:
+            for line, row, flaw in READERS[kind](file):
+                found |= dict.fromkeys(row if isinstance(row, dict) and len(found) < 100 else ())
+                yield Record(str(path), line, name, row, flaw)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise TsalignError(f"{path}: cannot be read as {kind}: {error}") from error
+    if found and not found.keys() & set(COLUMNS):
+        raise TsalignError(
+            f"{path}: no column holds prompts; expected prompt, messages, or instruction (and input), "
+            f"found {', '.join(list(found)[:20])}. Rename the one that does."
+        )
+
+
+def _read_jsonl(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
+    for line, raw in enumerate(file, 1):
+        if not raw.strip():
+            continue
+        row, flaw = raw.decode("utf-8-sig", "backslashreplace").strip(), ""
+        try:
+            row = json.loads(raw.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            flaw = "not UTF-8"
+        except json.JSONDecodeError as error:
+            flaw = f"not JSON: {error.msg} at column {error.colno}"
+        except RecursionError:
+            flaw = "not JSON: nested too deeply"
+        yield line, row, flaw
+
+
+def _read_json(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
+    rows = json.loads(file.read().decode("utf-8-sig"))
+    if not isinstance(rows, list):
+        raise ValueError("expected an array of objects; a file with one object a line is named .jsonl")
+    for line, row in enumerate(rows, 1):
+        yield line, row, ""
+
+
+def _read_parquet(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
+    parquet = pq.ParquetFile(file)
+    names = parquet.schema_arrow.names
+    wanted = [name for name in names if name in (*COLUMNS, "input")] if set(names) & set(COLUMNS) else names
+    line = 0
+    for batch in parquet.iter_batches(batch_size=1024, columns=wanted):
+        for line, row in enumerate(batch.to_pylist(), line + 1):
+            yield line, row, ""
+
+
+READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
+
+
+def _format(path: UPath) -> str:
+    suffix = UPath(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    known = suffix in READERS and not path.name.endswith(".parquet.gz")
+    return suffix if known else ""
+
+
+def _glob(path: UPath) -> list[UPath]:
+    depth = next((i for i, part in enumerate(path.parts) if set(part) & set("*?[")), None)
+    if depth is None:
+        return []
+    folder = path.parents[len(path.parts) - depth - 1]
+    return [file for file in folder.glob("/".join(path.parts[depth:])) if file.is_file()]

@@ -1,0 +1,1 @@
+"""How good is the policy, and how good is the student: win rates and agreement."""

@@ -1,0 +1,42 @@
+"""Win rate, agreement and their uncertainty: pure functions of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def outcome(policy: float, base: float, tie_margin: float = 0.0) -> float:
+    """1.0 where the policy's score is higher, 0.0 where the base's is, 0.5 within the tie margin."""
+    if abs(policy - base) <= tie_margin:
+        return 0.5
+    return float(policy > base)
+
+
+def bootstrap_mean(by_set: Sequence[Sequence[float]], seed: int, draws: int = 2000) -> tuple[float, float]:
+    """95 % interval of the mean of set means, prompts drawn anew within each set (percentile bootstrap)."""
+    rng = np.random.default_rng(seed)
+    means = np.zeros(draws)
+    for outcomes in by_set:
+        values = np.asarray(outcomes)
+        means += values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
+    low, high = np.quantile(means / len(by_set), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def agreements(judge: Sequence[float], other: Sequence[float]) -> tuple[float, int]:
+    """Over all pairs of one prompt's completions that the judge tells apart: how many `other` orders alike.
+
+    A tie of `other` counts half.
+
+    Returns:
+        (agreeing, pairs).
+    """
+    agreeing, pairs = 0.0, 0
+    for i in range(len(judge)):
+        for j in range(i):
+            if judge[i] != judge[j]:
+                pairs += 1
+                agreeing += outcome(other[i], other[j]) if judge[i] > judge[j] else outcome(other[j], other[i])
+    return agreeing, pairs

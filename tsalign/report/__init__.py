@@ -1,0 +1,1 @@
+"""What a run did, read from its directory: summaries, tables and plots."""

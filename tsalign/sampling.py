@@ -1,0 +1,101 @@
+"""The sampling stage: prompts -> candidate sets of K completions, each from its own derived seed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tsalign.config import SamplingConfig
+from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.engines import Completion, Request, open_engine
+from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.stage import Stage
+from tsalign.seeds import derive
+
+
+def sample(
+    stage: Stage,
+    policy: Model,
+    prompts: Dataset,
+    sampling: SamplingConfig,
+    temperatures: tuple[float, ...] | None = None,
+) -> Dataset:
+    """`sampling.k` completions per prompt and temperature by `policy`.
+
+    Seeds are hash(run seed, iteration, prompt id, temperature, k): a run reproduces, and no two actors,
+    iterations or candidates share one.
+
+    Args:
+        temperatures: instead of `sampling.temperature`.
+
+    Raises:
+        TsalignError: more prompts failed than allowed.
+    """
+    arguments: dict[str, Any] = {
+        "model": policy,
+        "sampling": sampling,
+        "temperatures": temperatures or (sampling.temperature,),
+        "seed": derive(stage.seed, stage.iteration),
+        "tensor_parallel": stage.resources.sample.tensor_parallel,
+    }
+    placement = stage.resources.sample
+    gpus = placement.gpus * placement.tensor_parallel
+    return map_shards(stage, prompts, SampleWorker, arguments, placement, gpus=gpus)
+
+
+class SampleWorker:
+    """Holds an engine and fills shard after shard."""
+
+    def __init__(
+        self,
+        model: Model,
+        sampling: SamplingConfig,
+        temperatures: tuple[float, ...],
+        seed: int,
+        tensor_parallel: int,
+    ) -> None:
+        self.engine = open_engine(model, sampling, tensor_parallel)
+        self.sampling, self.temperatures, self.seed = sampling, temperatures, seed
+        self.writer = model.fingerprint
+        self.limit = sampling.max_model_len - sampling.max_tokens
+
+    def __call__(self, rows: list[Row], shard: str) -> Shard:
+        fits = [row for row in rows if len(row["prompt_ids"]) <= self.limit]
+        failed = [self._too_long(row) for row in rows if len(row["prompt_ids"]) > self.limit]
+        requests = [request for row in fits for request in self._requests(row)]
+        answers = iter(zip(requests, self.engine.generate(requests)))
+        each = self.sampling.k * len(self.temperatures)
+        made = [self._candidate_set(row, [next(answers) for _ in range(each)]) for row in fits]
+        return Shard(made, failed, statistics(made))
+
+    def _requests(self, row: Row) -> list[Request]:
+        return [
+            Request(row["prompt_ids"], derive(self.seed, row["prompt_id"], str(temperature), k), temperature)
+            for temperature in self.temperatures
+            for k in range(self.sampling.k)
+        ]
+
+    def _candidate_set(self, row: Row, answers: list[tuple[Request, Completion]]) -> Row:
+        completions = [
+            {**completion._asdict(), "seed": request.seed, "temperature": request.temperature}
+            for request, completion in answers
+        ]
+        parameters = self.sampling.model_dump(include={"engine", "top_p", "max_tokens", "stop"})
+        return {**row, "completions": completions, "writer": self.writer, "sampling": json.dumps(parameters)}
+
+    def _too_long(self, row: Row) -> Row:
+        reason = f"prompt has {len(row['prompt_ids'])} tokens; max_model_len - max_tokens leaves {self.limit}"
+        return {"prompt_id": row["prompt_id"], "reason": reason}
+
+
+def statistics(candidate_sets: list[Row]) -> dict[str, float]:
+    """Sums over candidate sets: completions, tokens, those cut at the limit, and duplicates within a set."""
+    completions = [completion for row in candidate_sets for completion in row["completions"]]
+    distinct = sum(len({c["text"] for c in row["completions"]}) for row in candidate_sets)
+    return {
+        "completions": len(completions),
+        "completion_tokens": sum(len(c["token_ids"]) for c in completions),
+        "prompt_tokens": sum(len(row["prompt_ids"]) for row in candidate_sets),
+        "cut": sum(c["finish"] == "length" for c in completions),
+        "duplicates": len(completions) - distinct,
+    }

@@ -1,0 +1,58 @@
+"""The scoring stage: named score columns added to candidate sets or preferences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.runs.artifacts import Dataset
+from tsalign.runs.stage import Stage
+from tsalign.scoring import Scorer, items
+from tsalign.seeds import fraction
+
+
+def score(stage: Stage, data: Dataset, scorers: dict[str, Scorer], share: tuple[float, float] = (0.0, 1.0)) -> Dataset:
+    """Add the column `score.<name>` for each scorer: one float a completion.
+
+    Args:
+        share: only prompts whose hash, as a fraction, lies in [low, high).
+
+    Raises:
+        TsalignError: a scorer failed on more rows than allowed.
+    """
+    arguments: dict[str, Any] = {"scorers": scorers, "share": share}
+    return map_shards(stage, data, ScoreWorker, arguments, stage.resources.score)
+
+
+class ScoreWorker:
+    """Loads the scorers once and scores shard after shard."""
+
+    def __init__(self, scorers: dict[str, Scorer], share: tuple[float, float]) -> None:
+        self.scorers = {name: scorer.load() for name, scorer in scorers.items()}
+        self.share = share
+
+    def __call__(self, rows: list[Row], shard: str) -> Shard:
+        rows = in_share(rows, self.share)
+        failed: dict[int, str] = {}
+        for name, scorer in self.scorers.items():
+            failed |= add_scores(rows, f"score.{name}", scorer)
+        good = [row for index, row in enumerate(rows) if index not in failed]
+        bad = [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
+        return Shard(good, bad, {"scored": float(sum(len(items(row)) for row in good))})
+
+
+def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:
+    """The rows whose prompt falls into a share of [0, 1)."""
+    return [row for row in rows if share[0] <= fraction(row["prompt_id"], "share") < share[1]]
+
+
+def add_scores(rows: list[Row], column: str, scorer: Any) -> dict[int, str]:
+    """Score all completions of all rows in one call, in place. Returns row index -> reason for what failed."""
+    flat = [item for row in rows for item in items(row)]
+    scores = iter(scorer(flat))
+    failed = {}
+    for index, row in enumerate(rows):
+        row[column] = [next(scores) for _ in items(row)]
+        if None in row[column]:
+            failed[index] = f"{column}: no score for completion {row[column].index(None)}"
+    return failed

@@ -1,0 +1,81 @@
+"""Paths on any filesystem that all nodes reach, and writes that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from upath import UPath
+
+
+def resolve(location: str) -> UPath:
+    """A folder or URI (`s3://bucket/runs`) as an absolute path object."""
+    path = UPath(location)
+    return path if path.protocol else path.expanduser().absolute()
+
+
+@contextmanager
+def atomic(path: UPath) -> Iterator[UPath]:
+    """A temporary name beside `path` that takes its place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{uuid.uuid4().hex[:8]}.{path.name}"
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def write_json(path: UPath, content: Any) -> None:
+    """`content` as indented JSON at `path`, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def append_line(path: UPath, content: dict[str, Any]) -> None:
+    """One JSON line at the end of a file that only one process writes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
+
+
+def read_lines(path: UPath) -> list[dict[str, Any]]:
+    """The JSON lines of a file; a last line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def drop_cut_line(path: UPath) -> None:
+    """Remove what follows the last newline, so that the next append starts a line of its own."""
+    if path.exists() and not (text := path.read_text()).endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1])
+
+
+def remove(path: UPath) -> None:
+    """The file or folder and all below it, if it is there."""
+    if path.exists():
+        path.fs.rm(path.path, recursive=True)
+
+
+@contextmanager
+def local_folder(location: str) -> Iterator[str]:
+    """`location` itself when local, else a copy of the remote folder that lives as long as the block."""
+    path = UPath(location)
+    if not path.protocol:
+        yield location
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        path.fs.get(path.path.rstrip("/") + "/", copy, recursive=True)
+        yield copy
+
+
+def put_folder(source: str, target: UPath) -> None:
+    """A local folder's files under `target` on any filesystem."""
+    target.mkdir(parents=True, exist_ok=True)
+    target.fs.put(source.rstrip("/") + "/", target.path, recursive=True)

@@ -1,0 +1,1 @@
+"""The teacher: a reward model behind HTTP, deployed on Ray Serve or already running elsewhere."""

@@ -1,0 +1,181 @@
+"""The teacher as a Ray Serve application: a reward model behind three HTTP routes."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import math
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+
+from tsalign.config import TeacherConfig
+from tsalign.data.chat import encode_pair
+from tsalign.data.loading import load_for_inference
+from tsalign.data.tensors import padding_id
+from tsalign.runs.artifacts import Model
+from tsalign.scoring.reward_model import RewardModel, score_sequences
+from tsalign.teacher.client import CHUNK
+
+BATCH_WAIT_SECONDS = 0.005
+RETRY_AFTER_SECONDS = 1
+
+
+class Body(BaseModel):
+    """Part of a request. Unknown keys are errors, so that a typing mistake is not silently ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Message(Body):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class Item(Body):
+    """A prompt and the completions that compete for it."""
+
+    prompt: str | list[Message]
+    completions: list[str] = Field(min_length=1)
+
+    def conversation(self) -> list[dict[str, str]]:
+        """The prompt as messages; plain text is one user turn."""
+        if isinstance(self.prompt, str):
+            return [{"role": "user", "content": self.prompt}]
+        return [message.model_dump() for message in self.prompt]
+
+
+class Request(Body):
+    """What `/v1/score` and `/v1/rank` take."""
+
+    items: list[Item] = Field(min_length=1)
+
+
+class Scores(BaseModel):
+    """Scores in the order of the request; null where the model gave no finite number. `tokens` were scored."""
+
+    scores: list[list[float | None]]
+    tokens: int
+    model: str
+
+
+class Rankings(Scores):
+    """For each item, the indices of its completions, best first."""
+
+    rankings: list[list[int]]
+
+
+def authorized(
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+) -> None:
+    """Reject requests without the teacher's bearer token, where it has one."""
+    replica: Any = serve.get_replica_context().servable_object
+    presented = given.credentials if given else ""
+    if replica.token and not hmac.compare_digest(presented.encode(), replica.token.get_secret_value().encode()):
+        raise HTTPException(401, "missing or wrong bearer token", {"WWW-Authenticate": "Bearer"})
+
+
+api = FastAPI(title="tsalign teacher")
+guarded: dict[str, Any] = {"dependencies": [Depends(authorized)]}
+
+
+@serve.deployment
+@serve.ingress(api)
+class TeacherReplica:
+    """Holds the model; scores sequences of concurrent requests together."""
+
+    def __init__(self, model: Model, config: TeacherConfig, token: SecretStr | None) -> None:
+        self.name, self.token, self.limit = model.fingerprint, token, config.max_pending
+        self.model, self.tokenizer = load_for_inference(model, "reward")
+        self.padding = padding_id(self.tokenizer)
+        self.pending = 0
+        self._score.set_max_batch_size(config.max_batch_size)  # type: ignore[attr-defined]
+
+    @api.get("/healthz")
+    async def healthz(self) -> dict[str, str]:
+        """Answers while the model works."""
+        return {"status": "ok", "model": self.name}
+
+    @api.post("/v1/score", **guarded)
+    async def score(self, request: Request) -> Scores:
+        """A score for every completion; higher is better."""
+        return await self._scores(request)
+
+    @api.post("/v1/rank", **guarded)
+    async def rank(self, request: Request) -> Rankings:
+        """The completions of every item, best first; the earlier one first where they tie."""
+        result = await self._scores(request)
+        return Rankings(**result.model_dump(), rankings=[_best_first(scores) for scores in result.scores])
+
+    async def _scores(self, request: Request) -> Scores:
+        count = sum(len(item.completions) for item in request.items)
+        self._admit(count)
+        self.pending += count
+        try:
+            sequences = await asyncio.to_thread(self._encode, request)
+            values = iter(await asyncio.gather(*map(self._score, sequences)))
+        finally:
+            self.pending -= count
+        scores = [[next(values) for _ in item.completions] for item in request.items]
+        return Scores(scores=scores, tokens=sum(map(len, sequences)), model=self.name)
+
+    def _admit(self, count: int) -> None:
+        if count > self.limit:
+            raise HTTPException(413, f"{count} completions in one request; send at most {self.limit}")
+        if self.pending + count > self.limit:
+            message = f"{self.pending} of {self.limit} sequences are waiting; come back later"
+            raise HTTPException(429, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+    def _encode(self, request: Request) -> list[list[int]]:
+        sequences = []
+        for item in request.items:
+            conversation = item.conversation()
+            for completion in item.completions:
+                prompt, response = encode_pair(self.tokenizer, conversation, completion)
+                sequences.append(prompt + response)
+        return sequences
+
+    @serve.batch(batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    async def _score(self, sequences: list[list[int]]) -> list[float | None]:
+        budget = RewardModel.batch_tokens
+        scores = await asyncio.to_thread(score_sequences, self.model, sequences, self.padding, budget)
+        return [value if math.isfinite(value) else None for value in scores]
+
+
+def application(model: Model, config: TeacherConfig, token: str | None) -> serve.Application:
+    """The deployment that `serve.run` takes, scaled between zero and `config.max_replicas`."""
+    scaling = AutoscalingConfig(
+        min_replicas=0,
+        initial_replicas=1,
+        max_replicas=config.max_replicas,
+        # One batch on the device and one waiting keep a replica busy.
+        target_ongoing_requests=max(2.0, 2 * config.max_batch_size / CHUNK),
+        # Serve acts on the mean over the look-back, so the window and the delay add up to `idle_seconds`.
+        look_back_period_s=config.idle_seconds / 2,
+        downscale_to_zero_delay_s=config.idle_seconds / 2,
+        downscale_delay_s=config.idle_seconds,
+        upscale_delay_s=1.0,
+        metrics_interval_s=min(1.0, config.idle_seconds / 4),
+    )
+    deployment = TeacherReplica.options(  # type: ignore[attr-defined]
+        autoscaling_config=scaling,
+        ray_actor_options={"num_cpus": config.cpus, "num_gpus": config.gpus},
+        # The replica counts sequences itself; Serve's own limits only have to be wider.
+        max_ongoing_requests=config.max_pending + 8,
+        max_queued_requests=config.max_pending,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_SECONDS),
+        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_timeout_s=5.0,
+        max_constructor_retry_count=2,
+    )
+    return deployment.bind(model, config, SecretStr(token) if token else None)
+
+
+def _best_first(scores: list[float | None]) -> list[int]:
+    return sorted(range(len(scores)), key=lambda index: -math.inf if (s := scores[index]) is None else s, reverse=True)

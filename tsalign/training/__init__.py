@@ -1,0 +1,1 @@
+"""One training loop under Ray Train and DeepSpeed, and its objectives."""

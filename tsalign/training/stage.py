@@ -1,0 +1,97 @@
+"""The training stage: a model and rows in, a trained Hugging Face model folder out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from tsalign.config import DPOTrainConfig, RewardTrainConfig, SFTTrainConfig
+from tsalign.data.shards import surfaced
+from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.stage import Stage
+from tsalign.storage import remove
+from tsalign.training import objectives
+
+
+def train(
+    stage: Stage,
+    model: Model,
+    datasets: Sequence[Dataset],
+    config: RewardTrainConfig | DPOTrainConfig | SFTTrainConfig,
+    role: Literal["policy", "student"],
+    replay: Sequence[Dataset] = (),
+) -> Model:
+    """Train `model` on `datasets` by `config.objective` under Ray Train and DeepSpeed, into `stage.out`.
+
+    A cut training goes on from its last checkpoint, also in a new driver, as long as the number of workers and
+    the ZeRO stage are the same.
+
+    Args:
+        role: whose `resources` are used.
+        replay: earlier rows, of which `config.replay` times the number of new ones is mixed in.
+
+    Raises:
+        TsalignError: no row became an example.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.util.queue import Queue
+
+    from tsalign.training.loop import Job, train_worker
+
+    placement = getattr(stage.resources, f"train_{role}")
+    stage.wait_for(placement.replicas, placement.cpus, placement.gpus)
+    reports = Queue(actor_options={"num_cpus": 0})
+    job = Job(
+        model=model,
+        datasets=list(datasets),
+        replay=list(replay),
+        replay_share=getattr(config, "replay", 0.0),
+        objective=objectives.build(config.objective, config),
+        config=config,
+        seed=stage.seed,
+        work=str(stage.work),
+        out=str(stage.out),
+        reports=reports,
+    )
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=placement.replicas,
+            use_gpu=placement.gpus > 0,
+            resources_per_worker={"CPU": placement.cpus} | ({"GPU": placement.gpus} if placement.gpus else {}),
+        ),
+        run_config=RunConfig(
+            name=f"workers-{placement.replicas}-zero-{config.zero_stage}",
+            storage_path=str(stage.work),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+        ),
+    )
+    follower = threading.Thread(target=_follow, args=(stage, reports), daemon=True)
+    follower.start()
+    try:
+        with surfaced():
+            result = trainer.fit()
+    finally:
+        reports.put(None)
+        follower.join()
+        reports.shutdown(force=True)
+    stage.log(result.metrics or {})
+    remove(stage.work)
+    return Model(str(stage.out), stage.fingerprint, chat_template=model.chat_template, dtype=model.dtype)
+
+
+def _follow(stage: Stage, reports: Any) -> None:
+    """Log the workers' reports and move the progress bar until a None comes."""
+    first = reports.get()
+    if first is None:
+        return
+    with stage.progress(first["steps"], done=first["step"] - 1, unit="steps") as advance:
+        report = first
+        while report is not None:
+            stage.log(report)
+            advance(1)
+            report = reports.get()
