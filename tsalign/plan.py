@@ -59,7 +59,7 @@ def budget(config: RunConfig) -> Budget:
     return Budget(
         prompts=prompts,
         completions=prompts * k,
-        student_scores=round(prompts * k * (1 - mining.refresh)) if _student_selects(mining) else 0,
+        student_scores=_selected(mining, prompts) * k,
         teacher_calls=prompts * _asked(mining, k) if mining else 0,
         evaluation_completions=questions * len(exam.temperatures) * exam.k,
         evaluation_teacher_calls=questions * exam.k if hasattr(config, "teacher") else 0,
@@ -88,9 +88,9 @@ def plan_tables(config: RunConfig) -> RenderableType:
     counts = budget(config)
     found = list(steps(config, counts))
     cpus, gpus = _peak(config, found)
-    sampling = config.sampling
+    sampling, name = config.sampling, config.run or "<recipe and time>"
     title = (
-        f"[bold]{config.recipe}[/], {config.iterations} iterations, into {config.storage}/{config.run or '<recipe and time>'}\n"
+        f"[bold]{config.recipe}[/], {config.iterations} iterations, into {config.storage}/{name}\n"
         f"engine {sampling.engine}: {sampling.k} completions a prompt, temperature {sampling.temperature:g}, "
         f"up to {sampling.max_tokens} tokens\n"
     )
@@ -102,7 +102,7 @@ def steps(config: RunConfig, counts: Budget) -> Iterator[Step]:
     """The stages of one iteration that a config's keys imply, in order."""
     where, mining = config.resources, getattr(config, "mining", None)
     yield Step("sample", "policy", where.sample, f"{counts.completions:,} completions")
-    if _student_selects(mining):
+    if counts.student_scores:
         yield Step("score", "student", where.score, f"{counts.student_scores:,} scores")
     if mining:
         calls = counts.teacher_calls
@@ -131,8 +131,11 @@ def actor_gpus(placement: Placement) -> float:
     return placement.gpus * (placement.tensor_parallel if isinstance(placement, SamplePlacement) else 1)
 
 
-def _student_selects(mining: MiningConfig | None) -> bool:
-    return mining is not None and mining.strategy in ("ts-align", "off-policy", "student-only")
+def _selected(mining: MiningConfig | None, prompts: int) -> int:
+    """Prompts for which the student selects among the candidates."""
+    if mining is None or mining.strategy not in ("ts-align", "off-policy", "student-only"):
+        return 0
+    return round(prompts * (1 - mining.refresh))
 
 
 def _asked(mining: MiningConfig, k: int) -> int:

@@ -7,11 +7,10 @@ from os.path import commonprefix
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from tsalign.data.sources import Message
 from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
 from tsalign.storage import local_folder, resolve
-
-Message = dict[str, str]
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:

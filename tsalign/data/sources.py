@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, get_args
 
@@ -17,7 +17,7 @@ from tsalign.toy import world
 
 COLUMNS = ("prompt", "messages", "instruction")
 ROLES = ("system", "user", "assistant")
-FORMATS = "expected .jsonl, .json or .parquet; the first two may end in .gz"
+FORMATS = "expected .jsonl, .json or .parquet, each also with .gz"
 TOY_PROMPTS = {"toy:train": 8000, "toy:tune": 1400, "toy:test": 1400}
 Message = dict[str, str]
 
@@ -45,18 +45,18 @@ def expand(location: str) -> list[UPath]:
     """
     path = resolve(location)
     if path.is_dir():
-        files = [file for file in path.iterdir() if _format(file)]
+        files = [file for file in path.iterdir() if _format(file) and not file.name.startswith(".")]
     else:
         files = [path] if path.exists() else _glob(path)
     if not files:
-        raise TsalignError(f"{location}: no prompt file there; {FORMATS}, a folder or a glob of such, or toy:train.")
+        raise TsalignError(f"{location}: no prompt file there; {FORMATS}; a folder or a glob of such; or toy:train.")
     for file in files:
         if not _format(file):
             raise TsalignError(f"{file}: cannot tell the format from the name; {FORMATS}.")
     return sorted(files, key=str)
 
 
-def read(locations: Iterable[str]) -> Iterator[Record]:
+def read(locations: list[str]) -> Iterator[Record]:
     """All rows of all locations, file by file in the order of their names, each file once.
 
     Raises:
@@ -170,9 +170,12 @@ def _read_jsonl(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
 
 
 def _read_json(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
-    rows = json.loads(file.read().decode("utf-8-sig"))
+    try:
+        rows = json.loads(file.read().decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error}; a file with one object a line is named .jsonl") from error
     if not isinstance(rows, list):
-        raise ValueError("expected an array of objects; a file with one object a line is named .jsonl")
+        raise ValueError(f"expected an array of objects, got {type(rows).__name__}")
     for line, row in enumerate(rows, 1):
         yield line, row, ""
 
@@ -191,9 +194,7 @@ READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet
 
 
 def _format(path: UPath) -> str:
-    suffix = UPath(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    known = suffix in READERS and not path.name.endswith(".parquet.gz")
-    return suffix if known else ""
+    return next((kind for kind in READERS if path.name.removesuffix(".gz").endswith(kind)), "")
 
 
 def _glob(path: UPath) -> list[UPath]:

@@ -1,0 +1,1 @@
+"""Run directories, the stage ledger, and how stages are run once."""

@@ -1,0 +1,111 @@
+"""What stages hand to each other: datasets and models, each known by its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from upath import UPath
+
+from tsalign.config import ModelConfig
+from tsalign.errors import TsalignError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of Parquet shards `part-00000.parquet`; with `names`, only those of them."""
+
+    path: str
+    fingerprint: str
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.names is not None:  # a list, when it comes back from the ledger's JSON
+            object.__setattr__(self, "names", tuple(self.names))
+
+    def shards(self) -> list[UPath]:
+        """The shards in order, without reading them."""
+        found = sorted(UPath(self.path).glob("part-*.parquet"), key=lambda shard: shard.name)
+        return found if self.names is None else [shard for shard in found if shard.name in self.names]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A Hugging Face model folder or hub id, and how it is loaded."""
+
+    path: str
+    fingerprint: str
+    revision: str | None = None
+    chat_template: str | None = None
+    trust_remote_code: bool = False
+    dtype: str = "auto"
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hex digits that change when any part does.
+
+    Parts are plain data, pydantic models, dataclasses, or anything with a `fingerprint` attribute.
+    """
+    text = json.dumps([_plain(part) for part in parts], sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _plain(part: Any) -> Any:
+    if (known := getattr(part, "fingerprint", None)) is not None:
+        return known
+    if isinstance(part, BaseModel):
+        return _plain(part.model_dump(mode="json"))
+    if is_dataclass(part) and not isinstance(part, type):
+        return [type(part).__name__, _plain(asdict(part))]
+    if isinstance(part, dict):
+        return {str(key): _plain(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_plain(item) for item in part]
+    if part is None or isinstance(part, str | int | float | bool):
+        return part
+    raise TypeError(f"cannot fingerprint {type(part).__name__}: {part!r}")
+
+
+def model_from(config: ModelConfig, role: str) -> Model:
+    """The model that a role's config names, fingerprinted by content where it is a folder.
+
+    Raises:
+        TsalignError: a path that does not exist, or a folder without config.json.
+    """
+    location = config.model
+    if location.startswith("toy:"):
+        location = str(Path(__file__).parents[1] / "toy" / "assets" / location.removeprefix("toy:"))
+    path = UPath(location)
+    looks_local = location.startswith((".", "/", "~")) or path.protocol or path.exists()
+    if looks_local and not (path / "config.json").exists():
+        raise TsalignError(
+            f"{role}.model: {config.model}: no config.json there; "
+            "expected a Hugging Face model folder or a hub id such as org/name."
+        )
+    known = _folder_fingerprint(path) if looks_local else fingerprint(location, config.revision)
+    return Model(
+        path=str(path.absolute()) if looks_local and not path.protocol else location,
+        fingerprint=fingerprint(known, config.chat_template),
+        revision=config.revision,
+        chat_template=config.chat_template,
+        trust_remote_code=config.trust_remote_code,
+        dtype=config.dtype,
+    )
+
+
+def _folder_fingerprint(folder: UPath, sample: int = 1 << 20) -> str:
+    """Names, sizes, and the first and last MiB of every file: cheap on a 100 GB model."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted((f for f in folder.iterdir() if f.is_file()), key=lambda f: f.name):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(sample))
+            if size > sample:
+                stream.seek(max(sample, size - sample))
+                digest.update(stream.read(sample))
+    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""The append-only record of a run: what was started, done, and failed, from which inputs, at what cost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from upath import UPath
+
+from tsalign.storage import append_line, drop_cut_line, read_lines
+
+
+class Ledger:
+    """`ledger.jsonl` of one run. Only the driver writes it.
+
+    Stage entries: {"stage", "state", "fingerprint", "inputs", "output", "seconds", "counts", "time"};
+    run entries: {"run": "started" | "done" | "failed" | "stopped", "pid", "host", "time"}.
+    """
+
+    def __init__(self, path: UPath) -> None:
+        self.path = path
+        self.entries = read_lines(path)
+
+    def append(self, **entry: Any) -> None:
+        """Write one entry, stamped with the time."""
+        drop_cut_line(self.path)
+        entry["time"] = round(time.time(), 3)
+        append_line(self.path, entry)
+        self.entries.append(entry)
+
+    def last(self, stage: str) -> dict[str, Any] | None:
+        """The newest entry of a stage."""
+        return next((e for e in reversed(self.entries) if e.get("stage") == stage), None)
+
+    def done(self) -> dict[str, dict[str, Any]]:
+        """Stage name -> its newest entry, for stages whose newest entry says done; in order of first appearance."""
+        newest = {entry["stage"]: entry for entry in self.entries if "stage" in entry}
+        return {stage: entry for stage, entry in newest.items() if entry["state"] == "done"}
+
+    def run_state(self) -> dict[str, Any] | None:
+        """The newest entry of the run itself."""
+        return next((e for e in reversed(self.entries) if "run" in e), None)

@@ -1,0 +1,89 @@
+"""Where metrics go beside `metrics.jsonl`: TensorBoard, W&B, MLflow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from upath import UPath
+
+from tsalign.errors import TsalignError
+
+
+class Sink(Protocol):
+    """Takes the numbers of one report."""
+
+    def write(self, iteration: int, stage: str, metrics: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_sinks(names: Sequence[str], folder: UPath, run: str) -> list[Sink]:
+    """One sink a name.
+
+    Raises:
+        TsalignError: a tracker's package is not installed.
+    """
+    try:
+        return [SINKS[name](folder, run) for name in names]
+    except ModuleNotFoundError as error:
+        raise TsalignError(
+            f"loggers: {error.name} is not installed; pip install 'tsalign[{error.name}]'"
+        ) from error
+
+
+def numbers(stage: str, metrics: dict[str, Any]) -> dict[str, float]:
+    """`stage/metric` -> value for the numeric metrics."""
+    return {f"{stage}/{key}": value for key, value in metrics.items() if isinstance(value, int | float)}
+
+
+class TensorBoard:
+    """Event files under `tensorboard/`; steps come from the metric `step`, else from the iteration."""
+
+    def __init__(self, folder: UPath, run: str) -> None:
+        from tensorboardX import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def write(self, iteration: int, stage: str, metrics: dict[str, Any]) -> None:
+        tag = f"{iteration}/{stage}" if "step" in metrics else stage
+        for name, value in numbers(tag, metrics).items():
+            self.writer.add_scalar(name, value, metrics.get("step", iteration))
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandB:
+    """One W&B run with the run's name, continued on resume."""
+
+    def __init__(self, folder: UPath, run: str) -> None:
+        import wandb
+
+        self.run = wandb.init(project="tsalign", id=run, name=run, resume="allow", dir=str(folder))
+
+    def write(self, iteration: int, stage: str, metrics: dict[str, Any]) -> None:
+        self.run.log({"iteration": iteration, **numbers(stage, metrics)})
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class MLflow:
+    """One MLflow run with the run's name."""
+
+    def __init__(self, folder: UPath, run: str) -> None:
+        import mlflow
+
+        self.mlflow, self.steps = mlflow, Counter[str]()
+        mlflow.start_run(run_name=run)
+
+    def write(self, iteration: int, stage: str, metrics: dict[str, Any]) -> None:
+        self.steps[stage] += 1
+        self.mlflow.log_metrics(numbers(stage, metrics), step=self.steps[stage])
+
+    def close(self) -> None:
+        self.mlflow.end_run()
+
+
+SINKS: dict[str, Any] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
