@@ -12,6 +12,7 @@ install: .venv/.installed
 
 # The lock is complete, so --no-deps keeps pip from adding the CUDA-only builds that it leaves out.
 .venv/.installed: pyproject.toml requirements/cpu.txt
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 13) or sys.exit("tsalign needs Python 3.11 or 3.12: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(PIP) torch==2.13.0
 	$(PIP) --no-deps -r requirements/cpu.txt

@@ -159,6 +159,13 @@ def test_plan_counts(config: dict[str, Any]) -> None:
     assert counted(config, **{"data.prompts_per_iteration": 30}).completions == 240
 
 
+def test_plan_counts_held_out_and_toy_prompts(config: dict[str, Any]) -> None:
+    held_out = counted(config, **{"data.eval_fraction": 0.1})
+    assert (held_out.prompts, held_out.evaluation_completions) == (90, 70)
+    toy = counted(config, **{"data.prompts": "toy:train", "evaluation.sets": {"toy": "toy:test"}})
+    assert (toy.prompts, toy.evaluation_completions) == (8000, 7 * 20 * 2)
+
+
 def test_plan_with_refresh_asks_the_teacher_as_often(config: dict[str, Any]) -> None:
     refreshed = counted(config, **{"mining.refresh": 0.5})
     assert (refreshed.teacher_calls, refreshed.student_scores) == (200, 400)

@@ -158,7 +158,7 @@ def serve_teacher(config: Config, overrides: Overrides = None) -> None:
     """Serve the teacher of a config until Ctrl-C, for runs that name it by `teacher.url`."""
     from tsalign.api import load
     from tsalign.config import parse_assignments
-    from tsalign.teacher.app import serve_forever
+    from tsalign.teacher.service import serve_forever
 
     loaded = load(config, parse_assignments(overrides or []))
     if not hasattr(loaded, "teacher"):

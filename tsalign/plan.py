@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 from rich.console import Group, RenderableType
 from rich.table import Table
+from upath import UPath
 
 from tsalign.config import (
     DPOTrainConfig,
+    EvaluationConfig,
     MiningConfig,
     ModelConfig,
     Placement,
@@ -21,8 +23,8 @@ from tsalign.config import (
     TeacherConfig,
     TrainConfig,
 )
-from tsalign.errors import TsalignError
-from tsalign.storage import resolve
+from tsalign.data.sources import TOY_PROMPTS, expand
+from tsalign.toy.world import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ class Budget:
 def budget(config: RunConfig) -> Budget:
     """Count prompts, and what is made of them in one iteration."""
     every = sum(count_prompts(location) for location in _list(config.data.prompts))
-    train = every - round(every * config.data.eval_fraction)
-    prompts = min(train, config.data.prompts_per_iteration or train)
+    held_out = round(every * config.data.eval_fraction)
+    prompts = min(every - held_out, config.data.prompts_per_iteration or every)
     exam = config.evaluation
     k, mining = config.sampling.k, getattr(config, "mining", None)
-    questions = sum(min(exam.prompts_per_set, count_prompts(file)) for file in exam.sets.values())
+    questions = min(exam.prompts_per_set, held_out) + sum(_questions(exam, place) for place in exam.sets.values())
     return Budget(
         prompts=prompts,
         completions=prompts * k,
@@ -67,18 +69,25 @@ def budget(config: RunConfig) -> Budget:
 
 
 def count_prompts(location: str) -> int:
-    """Rows of a prompt file: JSONL lines, a JSON list's length, or what a Parquet footer says.
+    """Rows of prompt files: JSONL lines, a JSON array's length, or what a Parquet footer says.
 
     Raises:
         TsalignError: no such file.
     """
-    path = resolve(location)
-    if not path.exists():
-        raise TsalignError(f"{location}: no such prompt file; expected JSONL, JSON or Parquet, or toy:train.")
-    with path.open("rb") as file:
-        if path.suffix == ".parquet":
+    return TOY_PROMPTS[location] if location in TOY_PROMPTS else sum(_rows(file) for file in expand(location))
+
+
+def _questions(exam: EvaluationConfig, location: str) -> int:
+    """Prompts that evaluation takes from one location; each family of the toy world is a set."""
+    sets = len(FAMILIES) if location in TOY_PROMPTS else 1
+    return sets * min(exam.prompts_per_set, count_prompts(location) // sets)
+
+
+def _rows(path: UPath) -> int:
+    with path.open("rb", compression="gzip" if path.suffix == ".gz" else None) as file:
+        if ".parquet" in path.suffixes:
             return int(pq.ParquetFile(file).metadata.num_rows)
-        if path.suffix == ".json":
+        if ".json" in path.suffixes:
             return len(json.load(file))
         return sum(1 for line in file if line.strip())
 
@@ -110,7 +119,7 @@ def steps(config: RunConfig, counts: Budget) -> Iterator[Step]:
     for key, training in vars(config).items():
         if isinstance(training, TrainConfig):
             yield from _training(config, key, training)
-    yield Step("answer", "policy", where.sample, f"{counts.evaluation_completions:,} completions, held-out prompts")
+    yield Step("answer", "policy", where.sample, f"{counts.evaluation_completions:,} completions, held-out")
     yield Step("evaluate", config.evaluation.judge, where.score, "win rate and agreement", asks_teacher=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from os.path import commonprefix
-
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -25,7 +23,10 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
                 folder, revision=model.revision, trust_remote_code=model.trust_remote_code
             )
         except (OSError, ValueError) as error:
-            raise TsalignError(f"{model.path}: no tokenizer could be loaded: {_first_line(error)}") from error
+            raise TsalignError(
+                f"{model.path}: no tokenizer could be loaded: {_first_line(error)} "
+                "Expected a folder with tokenizer.json and tokenizer_config.json, or a hub id such as org/name."
+            ) from error
     if model.chat_template:
         tokenizer.chat_template = _template(model.chat_template)
     if not tokenizer.chat_template:
@@ -102,12 +103,11 @@ def _ended(response: list[int], eos: int) -> list[int]:
 
 
 def _mismatch(tokenizer: PreTrainedTokenizerBase, prompt: list[int], whole: list[int]) -> str:
-    texts = [str(tokenizer.decode(ids)) for ids in (prompt, whole)]
-    start = max(0, len(commonprefix(texts)) - 30)
-    alone, followed = (text[start : start + 120] for text in texts)
+    start = next((i for i, pair in enumerate(zip(prompt, whole)) if pair[0] != pair[1]), len(whole))
+    alone, followed = (str(tokenizer.decode(ids[max(0, start - 8) : start + 24])) for ids in (prompt, whole))
     return (
         "chat_template: a prompt must be the beginning of the same prompt with its reply, token by token, "
-        f"and here it is not. Alone it ends {alone!r}, with the reply it goes on {followed!r}; "
+        f"and here it is not. Alone it ends {alone!r}; with the reply it reads {followed!r}; "
         "give the model a `chat_template` that writes both alike."
     )
 

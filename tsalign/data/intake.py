@@ -65,10 +65,12 @@ class Intake(ExitStack):
         try:
             ids = encode_prompt(self.tokenizer, prompt.messages)
         except TsalignError as error:
-            return self._reject("bad", prompt.record, str(error))
+            self._reject("bad", prompt.record, str(error))
+            return None
         if len(ids) > self.data.max_prompt_tokens:
             reason = f"{len(ids)} tokens, more than data.max_prompt_tokens = {self.data.max_prompt_tokens}"
-            return self._reject("too_long", prompt.record, reason)
+            self._reject("too_long", prompt.record, reason)
+            return None
         return {
             "prompt_id": prompt.prompt_id,
             "set": name,
@@ -85,7 +87,7 @@ class Intake(ExitStack):
         rejected, total = self.counts["bad"] + self.counts["too_long"], self.counts["read"]
         if rejected > self.data.max_bad_fraction * total:
             raise TsalignError(
-                f"data.prompts: {rejected} of {total} rows are bad or too long, "
+                f"{rejected} of {total} rows of the prompt files are bad or too long, "
                 f"more than data.max_bad_fraction = {self.data.max_bad_fraction:g}. "
                 f"All are in {self.quarantine}; the first are\n  " + "\n  ".join(self.examples)
             )

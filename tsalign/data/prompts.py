@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import batched
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,150 @@ from upath import UPath
 
 from tsalign.config import DataConfig, EvaluationConfig
 from tsalign.data.chat import load_tokenizer
-from tsalign.data.intake import Intake, parse
-from tsalign.data.shards import Shard, write_shard
-from tsalign.data.sources import BadRow, expand, read
+from tsalign.data.intake import Intake, Prompt, parse
+from tsalign.data.shards import Row, Shard, write_shard
+from tsalign.data.sources import BadRow, read
 from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
 from tsalign.storage import remove
 
 if TYPE_CHECKING:
     from tsalign.runs.stage import Stage
+
+HELD_OUT = "held_out"
+
+
+def load_prompts(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model) -> Dataset:
+    """Training prompts as shards of `prompt_id, set, prompt, prompt_ids`, in an order that only the seed decides.
+
+    Left out: duplicates, bad and too long rows (to the quarantine), and what evaluation uses (`held_out`).
+    With `data.prompts_per_iteration` the shards make portions of exactly that size; the last portion is
+    filled up from the first.
+
+    Raises:
+        TsalignError: a file is not there or has no prompts, too many bad rows, or nothing is left.
+    """
+    return _in_one_task(stage, _training, data, evaluation, policy, stage.seed)
+
+
+def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model) -> Dataset:
+    """Held-out prompts: each file of `evaluation.sets`, and `held_out` when `data.eval_fraction` is above zero.
+
+    Of each set, the `evaluation.prompts_per_set` with the lowest content hash, whatever the seed.
+
+    Raises:
+        TsalignError: as `load_prompts`; also no set at all, an empty set, or a set named `held_out` twice.
+    """
+    if not evaluation.sets and not data.eval_fraction:
+        raise TsalignError(
+            "evaluation: no prompts to evaluate on; "
+            "name a prompt file under evaluation.sets, or set data.eval_fraction above 0."
+        )
+    if HELD_OUT in evaluation.sets and data.eval_fraction:
+        raise TsalignError("evaluation.sets: held_out is what data.eval_fraction makes; give your set another name.")
+    return _in_one_task(stage, _evaluation, data, evaluation, policy)
+
+
+def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:
+    """The shards that an iteration, counted from 1, samples from; after the last portion comes the first again."""
+    if data.prompts_per_iteration is None:
+        return prompts
+    names = [shard.name for shard in prompts.shards()]
+    width = min(ceil(data.prompts_per_iteration / data.shard_size), len(names))
+    start = (iteration - 1) % (len(names) // width) * width
+    chosen = tuple(names[start : start + width])
+    return Dataset(prompts.path, fingerprint(prompts.fingerprint, chosen), chosen)
+
+
+def _in_one_task(stage: Stage, work: Callable[..., dict[str, int]], *arguments: Any) -> Dataset:
+    """Run `work` on a node with a free CPU, so that the driver never holds rows."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task = ray.remote(num_cpus=1)(work)
+    try:
+        counts = ray.get(task.remote(stage.out, stage.quarantine, *arguments))
+    except RayTaskError as error:  # ours as itself, without the remote traceback
+        raise (error.cause if isinstance(error.cause, TsalignError) else error) from None
+    stage.log(counts)
+    return Dataset(str(stage.out), stage.fingerprint)
+
+
+def _training(
+    out: UPath, quarantine: UPath, data: DataConfig, evaluation: EvaluationConfig, policy: Model, seed: int
+) -> dict[str, int]:
+    reserved = set(_contents(list(evaluation.sets.values()), data.system))
+    rows = []
+    with Intake(load_tokenizer(policy), data, quarantine) as intake:
+        for prompt in intake.prompts(_locations(data)):
+            if prompt.content in reserved or _is_held_out(prompt, data):
+                intake.counts["held_out"] += 1
+            elif row := intake.encode(prompt, prompt.record.set):
+                rows.append(row)
+    intake.check()
+    if not rows:
+        raise TsalignError(f"data.prompts: no prompt is left for training: {_told(intake.counts)}.")
+    rows.sort(key=lambda row: blake2b(f"{seed}:{row['prompt_id']}".encode()).digest())
+    intake.counts["kept"] = len(rows)
+    size = data.prompts_per_iteration or len(rows)
+    if len(rows) > size:
+        rows += rows[: -len(rows) % size]
+    _write(out, [rows[start : start + size] for start in range(0, len(rows), size)], data.shard_size)
+    return dict(intake.counts)
+
+
+def _evaluation(
+    out: UPath, quarantine: UPath, data: DataConfig, evaluation: EvaluationConfig, policy: Model
+) -> dict[str, int]:
+    sets: dict[str, list[tuple[str, Row]]] = {}
+    with Intake(load_tokenizer(policy), data, quarantine) as intake:
+        for name, prompt in _evaluation_prompts(intake, data, evaluation):
+            if row := intake.encode(prompt, name):
+                sets.setdefault(name, []).append((prompt.content, row))
+    intake.check()
+    named = {name for name, location in evaluation.sets.items() if not location.startswith("toy:")}
+    if empty := sorted((named | ({HELD_OUT} if data.eval_fraction else set())) - sets.keys()):
+        raise TsalignError(
+            f"evaluation set {empty[0]}: no prompt is left ({_told(intake.counts)}); "
+            "give the set more prompts, or raise data.eval_fraction for held_out."
+        )
+    best = [sorted(rows, key=lambda pair: pair[0])[: evaluation.prompts_per_set] for rows in sets.values()]
+    rows = [row for chosen in best for _, row in chosen]
+    intake.counts["kept"] = len(rows)
+    _write(out, [rows], data.shard_size)
+    return dict(intake.counts)
+
+
+def _evaluation_prompts(intake: Intake, data: DataConfig, evaluation: EvaluationConfig) -> Iterator[tuple[str, Prompt]]:
+    for name, location in evaluation.sets.items():
+        for prompt in intake.prompts([location]):
+            yield prompt.record.set if location.startswith("toy:") else name, prompt
+    if data.eval_fraction:
+        for prompt in intake.prompts(_locations(data)):
+            if _is_held_out(prompt, data):
+                yield HELD_OUT, prompt
+
+
+def _contents(locations: list[str], system: str | None) -> Iterator[str]:
+    for record in read(locations):
+        with suppress(BadRow):  # load_evaluation reports it
+            yield parse(record, system).content
+
+
+def _is_held_out(prompt: Prompt, data: DataConfig) -> bool:
+    return int(prompt.content[:16], 16) / 2**64 < data.eval_fraction
+
+
+def _locations(data: DataConfig) -> list[str]:
+    return [data.prompts] if isinstance(data.prompts, str) else data.prompts
+
+
+def _write(out: UPath, portions: list[list[Row]], shard_size: int) -> None:
+    remove(out)
+    cuts = [rows[start : start + shard_size] for rows in portions for start in range(0, len(rows), shard_size)]
+    for number, rows in enumerate(cuts):
+        write_shard(out / f"part-{number:05}.parquet", Shard(rows))
+
+
+def _told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

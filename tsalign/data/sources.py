@@ -184,10 +184,9 @@ def _read_parquet(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
     parquet = pq.ParquetFile(file)
     names = parquet.schema_arrow.names
     wanted = [name for name in names if name in (*COLUMNS, "input")] if set(names) & set(COLUMNS) else names
-    line = 0
-    for batch in parquet.iter_batches(batch_size=1024, columns=wanted):
-        for line, row in enumerate(batch.to_pylist(), line + 1):
-            yield line, row, ""
+    batches = parquet.iter_batches(batch_size=1024, columns=wanted)
+    for line, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+        yield line, row, ""
 
 
 READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}

@@ -27,9 +27,7 @@ def open_sinks(names: Sequence[str], folder: UPath, run: str) -> list[Sink]:
     try:
         return [SINKS[name](folder, run) for name in names]
     except ModuleNotFoundError as error:
-        raise TsalignError(
-            f"loggers: {error.name} is not installed; pip install 'tsalign[{error.name}]'"
-        ) from error
+        raise TsalignError(f"loggers: {error.name} is not installed; pip install 'tsalign[{error.name}]'") from error
 
 
 def numbers(stage: str, metrics: dict[str, Any]) -> dict[str, float]:

@@ -73,9 +73,7 @@ class Run:
             for sink in self.sinks:
                 sink.close()
 
-    def stage(
-        self, name: str, function: Callable[..., A], *args: Any, **kwargs: Any
-    ) -> A:
+    def stage(self, name: str, function: Callable[..., A], *args: Any, **kwargs: Any) -> A:
         """Do one stage outside the iterations, or return what it made before. See `Iteration.stage`."""
         return self._stage(0, name, self.dir / name, function, args, kwargs)
 
@@ -128,9 +126,7 @@ class Run:
             resources=self.config.resources,
             log=log,
         )
-        inputs = {f"{i}": _lineage(value) for i, value in enumerate(args)} | {
-            k: _lineage(v) for k, v in kwargs.items()
-        }
+        inputs = {f"{i}": _lineage(value) for i, value in enumerate(args)} | {k: _lineage(v) for k, v in kwargs.items()}
         self._record(stage=full, state="started", fingerprint=known, inputs=inputs)
         start = time.monotonic()
         try:
@@ -167,9 +163,7 @@ class Iteration:
     def __init__(self, run: Run, number: int) -> None:
         self.run, self.number = run, number
 
-    def stage(
-        self, name: str, function: Callable[..., A], *args: Any, **kwargs: Any
-    ) -> A:
+    def stage(self, name: str, function: Callable[..., A], *args: Any, **kwargs: Any) -> A:
         """Do `function(stage, *args, **kwargs)` into `iterations/<n>/<name>`, or return what it made before.
 
         It is skipped when the ledger has it done with the same function, arguments and input fingerprints;

@@ -49,9 +49,7 @@ class Stage:
     log: Callable[[dict[str, Any]], None]
 
     @contextmanager
-    def progress(
-        self, total: int, done: int = 0, unit: str = "rows"
-    ) -> Iterator[Callable[[float], None]]:
+    def progress(self, total: int, done: int = 0, unit: str = "rows") -> Iterator[Callable[[float], None]]:
         """A progress bar in the terminal; the block gets a function that advances it."""
         task = progress_display.add_task(self.name, total=total, completed=done, unit=unit)
         try:
@@ -84,4 +82,3 @@ class Stage:
 def _missing(wanted: dict[str, float], have: dict[str, float]) -> str:
     lacks = {name: amount - have.get(name, 0) for name, amount in wanted.items()}
     return " and ".join(f"{lack:g} more {name}" for name, lack in lacks.items() if lack > 1e-6)
-

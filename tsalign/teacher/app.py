@@ -17,6 +17,7 @@ from tsalign.config import TeacherConfig
 from tsalign.data.chat import encode_pair
 from tsalign.data.loading import load_for_inference
 from tsalign.data.tensors import padding_id
+from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
 from tsalign.scoring.reward_model import RewardModel, score_sequences
 from tsalign.teacher.client import CHUNK
@@ -41,7 +42,7 @@ class Message(Body):
 class Item(Body):
     """A prompt and the completions that compete for it."""
 
-    prompt: str | list[Message]
+    prompt: str | Annotated[list[Message], Field(min_length=1)]
     completions: list[str] = Field(min_length=1)
 
     def conversation(self) -> list[dict[str, str]]:
@@ -134,11 +135,13 @@ class TeacherReplica:
 
     def _encode(self, request: Request) -> list[list[int]]:
         sequences = []
-        for item in request.items:
+        for index, item in enumerate(request.items):
             conversation = item.conversation()
-            for completion in item.completions:
-                prompt, response = encode_pair(self.tokenizer, conversation, completion)
-                sequences.append(prompt + response)
+            try:
+                pairs = [encode_pair(self.tokenizer, conversation, text) for text in item.completions]
+            except TsalignError as error:
+                raise HTTPException(422, f"items[{index}]: {error}") from error
+            sequences += [prompt + response for prompt, response in pairs]
         return sequences
 
     @serve.batch(batch_wait_timeout_s=BATCH_WAIT_SECONDS)

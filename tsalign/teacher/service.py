@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -128,7 +129,7 @@ def wait_until_up(deployment: Deployment, config: TeacherConfig) -> None:
         trouble = " ".join(part.message for part in status.deployments.values()) or status.message
         now = time.monotonic()
         if status.status == "DEPLOY_FAILED" or now - start > DEPLOY_SECONDS:
-            raise TsalignError(f"teacher {config.model} did not start: {trouble}")
+            raise TsalignError(f"teacher {config.model} did not start: {_cause(trouble)}")
         if now - reported > REPORT_SECONDS:
             logger.warning("teacher %s is not up after %.0f s; %s", config.model, now - start, trouble)
             reported = now
@@ -194,6 +195,12 @@ def _answers(deployment: Deployment) -> bool:
         return httpx.get(f"{deployment.url}/healthz", trust_env=False).is_success
     except httpx.TransportError:
         return False
+
+
+def _cause(trouble: str) -> str:
+    """The last error of the traceback in Serve's message, or the message."""
+    errors = re.findall(r"^(?:[\w.]+\.)?(\w+: .*)", trouble, re.MULTILINE)
+    return errors[-1].removeprefix("TsalignError: ") if errors else trouble
 
 
 def _spreads() -> bool:

@@ -10,23 +10,10 @@ from typing import Literal
 Split = Literal["train", "tune", "test"]
 Slots = tuple[str, ...]
 
-WORDS = tuple("ant bee box cat cow cup dog egg fan fig fox hat hen jar key map oak owl pig sun".split())
-MONTHS = tuple(
-    [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    ]
-)
+_WORDS = "ant bee box cat cow cup dog egg fan fig fox hat hen jar key map oak owl pig sun"
+_MONTHS = "january february march april may june july august september october november december"
+WORDS = tuple(_WORDS.split())
+MONTHS = tuple(_MONTHS.split())
 NUMBERS = tuple(str(number) for number in range(1, 21))
 DAYS = tuple(str(day) for day in range(1, 29))
 YEARS = tuple(str(year) for year in range(2015, 2025))

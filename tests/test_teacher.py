@@ -1,0 +1,425 @@
+"""The teacher service over real HTTP, and its client against servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from tsalign.config import TeacherConfig
+from tsalign.errors import TsalignError
+from tsalign.runs.artifacts import fingerprint, model_from
+from tsalign.scoring import Item
+from tsalign.scoring.reward_model import RewardModel
+from tsalign.teacher import client as client_module
+from tsalign.teacher.client import TeacherClient
+from tsalign.teacher.service import Teacher, serve_forever
+
+TOKEN = "a-secret-of-the-tests"
+COMPLETIONS = ["apple", "apple pear", "", "pear apple fig lemon", "Fig!", "a b c d"]
+ITEMS = [Item([{"role": "user", "content": f"sort: {'lemon ' * n}"}], text) for n in range(20) for text in COMPLETIONS]
+
+
+@pytest.fixture(scope="module")
+def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random reward model, small enough to load at once."""
+    from tsalign.toy.tokenizer import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("teacher")
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_labels=1,
+    )
+    model = LlamaForSequenceClassification(config)
+    torch.nn.init.normal_(model.score.weight)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(reward_model: Path, ray_session: None) -> Iterator[Teacher]:
+    """One deployment for all tests; it sleeps after three seconds without a request."""
+    config = TeacherConfig(model=str(reward_model), idle_seconds=3, max_pending=128, max_batch_size=32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(config.token_env, TOKEN)
+        with Teacher(config) as teacher:
+            teacher.client()
+            yield teacher
+
+
+@pytest.fixture(scope="module")
+def http(teacher: Teacher) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=teacher.client().url, headers=headers, timeout=60) as http:
+        yield http
+
+
+def body(*items: Item) -> dict[str, Any]:
+    return {"items": [{"prompt": item.prompt, "completions": [item.completion]} for item in items]}
+
+
+# --- the service ---
+
+
+def test_scores_are_those_of_the_reward_model(teacher: Teacher) -> None:
+    scorer = teacher.client().load()
+    direct = RewardModel(model_from(teacher.config, "teacher")).load()(ITEMS)
+    assert scorer(ITEMS) == pytest.approx(direct, abs=1e-5)
+    assert scorer.calls == len(ITEMS)
+    assert scorer.tokens > len(ITEMS)
+    assert len(set(direct)) > len(ITEMS) // 2, "the model should tell completions apart"
+
+
+def test_text_prompt_is_a_user_turn(http: httpx.Client, teacher: Teacher) -> None:
+    item = ITEMS[7]
+    plain = {"items": [{"prompt": item.prompt[0]["content"], "completions": [item.completion]}]}
+    first, second = http.post("/v1/score", json=plain).json(), http.post("/v1/score", json=body(item)).json()
+    assert first == second
+    assert first["model"] == teacher.fingerprint
+    assert first["tokens"] > 0
+
+
+def test_rank_is_best_first(http: httpx.Client) -> None:
+    content = {"items": [{"prompt": "sort: fig apple", "completions": COMPLETIONS}]}
+    answer = http.post("/v1/rank", json=content).json()
+    (scores,), (ranking,) = answer["scores"], answer["rankings"]
+    assert ranking == sorted(range(len(scores)), key=lambda index: -scores[index])
+    assert answer["scores"] == http.post("/v1/score", json=content).json()["scores"]
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}])
+def test_token_is_required_but_not_for_health(teacher: Teacher, header: dict[str, str]) -> None:
+    url = teacher.client().url
+    answer = httpx.post(f"{url}/v1/score", json=body(ITEMS[0]), headers=header)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert httpx.get(f"{url}/healthz").json() == {"status": "ok", "model": teacher.fingerprint}
+
+
+def test_token_shows_nowhere(teacher: Teacher) -> None:
+    from ray import serve
+
+    shown = f"{teacher.client()!r} {teacher._deployment!r} {serve.status()!r} {fingerprint(teacher.client())}"
+    assert TOKEN not in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({}, "items"),
+        ({"items": []}, "items"),
+        ({"items": [{"prompt": "x", "completions": []}]}, "completions"),
+        ({"items": [{"prompt": "x", "completion": "y"}]}, "completion"),
+        ({"items": [{"prompt": [], "completions": ["y"]}]}, "prompt"),
+        ({"items": [{"prompt": [{"role": "user"}], "completions": ["y"]}]}, "content"),
+    ],
+)
+def test_bad_bodies_are_422(http: httpx.Client, content: dict[str, Any], expected: str) -> None:
+    answer = http.post("/v1/score", json=content)
+    assert answer.status_code == 422
+    assert expected in json.dumps(answer.json()["detail"])
+
+
+def test_overload_is_429_and_the_client_gets_through(teacher: Teacher, http: httpx.Client) -> None:
+    content = body(*(Item(item.prompt, item.completion * 20) for item in ITEMS[:100]))
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: http.post("/v1/score", json=content), range(12)))
+    assert {answer.status_code for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["Retry-After"] == "1"
+    assert http.post("/v1/score", json=body(*ITEMS, *ITEMS)).status_code == 413
+
+    url = teacher.client().url
+    patient = TeacherClient(url, TOKEN, "x", chunk=60, concurrency=8).load()
+    items = [Item(item.prompt, f"{item.completion} {n}") for n in range(4) for item in ITEMS]
+    assert None not in patient(items)
+
+
+def test_sleeps_without_requests_and_wakes(teacher: Teacher, http: httpx.Client) -> None:
+    import ray
+
+    deadline = time.monotonic() + 30
+    while _replicas(teacher) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _replicas(teacher) == 0
+    assert ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
+    assert http.post("/v1/score", json=body(ITEMS[0])).status_code == 200
+    assert _replicas(teacher) == 1
+
+
+def _replicas(teacher: Teacher) -> int:
+    from ray import serve
+
+    assert teacher._deployment
+    parts = serve.status().applications[teacher._deployment.name].deployments.values()
+    return sum(sum(part.replica_states.values()) for part in parts)
+
+
+def test_second_teacher_shares_serve_and_leaves_the_first(teacher: Teacher, reward_model: Path) -> None:
+    with Teacher(TeacherConfig(model=str(reward_model))) as second:
+        assert second.client().url != teacher.client().url
+        assert None not in second.client().load()(ITEMS[:2])
+    assert None not in teacher.client().load()(ITEMS[:2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"cpus": 99}, r"teacher\.cpus: 99 wanted"),
+        ({"gpus": 1}, r"teacher\.gpus: 1 wanted"),
+        ({"host": "0.0.0.0"}, "NO_SUCH_VARIABLE to a bearer token"),
+    ],
+)
+def test_deployment_says_what_is_missing(
+    reward_model: Path, ray_session: None, settings: dict[str, Any], expected: str
+) -> None:
+    config = TeacherConfig(model=str(reward_model), token_env="NO_SUCH_VARIABLE", **settings)
+    with Teacher(config) as teacher, pytest.raises(TsalignError, match=expected):
+        teacher.client()
+
+
+# --- one replica, without Serve around it ---
+
+
+@pytest.fixture
+def replica(reward_model: Path) -> Any:
+    """The class inside the deployment, and `app`, its module."""
+    from tsalign.teacher import app
+
+    config = TeacherConfig(model=str(reward_model), max_batch_size=32, max_pending=100)
+    return app.TeacherReplica.func_or_class.__mro__[1](model_from(config, "teacher"), config, None)
+
+
+def _request(count: int) -> Any:
+    from tsalign.teacher.app import Request
+
+    return Request.model_validate(body(*ITEMS[:count]))
+
+
+def _score_with(monkeypatch: pytest.MonkeyPatch, function: Callable[[list[list[int]]], list[float]]) -> None:
+    monkeypatch.setattr("tsalign.teacher.app.score_sequences", lambda _model, seqs, *_: function(seqs))
+
+
+def test_concurrent_requests_share_batches(replica: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    _score_with(monkeypatch, lambda seqs: sizes.append(len(seqs)) or [float(len(seq)) for seq in seqs])  # type: ignore[func-returns-value]
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(replica.score(_request(count)) for count in (5, 6, 7, 8, 9, 10)))
+
+    answers = asyncio.run(ask())
+    assert [len(answer.scores) for answer in answers] == [5, 6, 7, 8, 9, 10]
+    assert max(sizes) > 10, "sequences of several requests in one batch"
+    assert max(sizes) <= 32
+    assert answers[0].scores == answers[5].scores[:5]
+    assert replica.pending == 0
+
+
+def test_health_answers_and_the_queue_is_bounded_while_the_model_works(
+    replica: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastapi import HTTPException
+
+    release = threading.Event()
+    _score_with(monkeypatch, lambda seqs: [1.0] * len(seqs) if release.wait(30) else [])
+
+    async def ask() -> Any:
+        busy = asyncio.create_task(replica.score(_request(70)))
+        await asyncio.sleep(0.1)
+        assert (await replica.healthz())["status"] == "ok"
+        with pytest.raises(HTTPException, match="70 of 100 sequences are waiting") as refusal:
+            await replica.score(_request(31))
+        assert refusal.value.status_code == 429
+        release.set()
+        return await busy
+
+    assert asyncio.run(ask()).scores == [[1.0]] * 70
+
+
+def test_a_number_that_is_not_finite_is_null_and_ranks_last(replica: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tsalign.teacher.app import Request
+
+    _score_with(monkeypatch, lambda _: [0.5, float("nan"), 0.7])
+    request = Request.model_validate({"items": [{"prompt": "x", "completions": ["a", "b", "c"]}]})
+    answer = asyncio.run(replica.rank(request))
+    assert answer.scores == [[0.5, None, 0.7]]
+    assert answer.rankings == [[2, 0, 1]]
+
+
+# --- the client ---
+
+Reply = tuple[int, Any]
+Behaviour = Callable[[int, dict[str, Any]], Reply]
+
+
+def right(content: dict[str, Any]) -> Reply:
+    """Scores that tell the items apart: the lengths of the completions."""
+    scores = [[float(len(text)) for text in item["completions"]] for item in content["items"]]
+    return 200, {"scores": scores, "tokens": 7, "model": "m"}
+
+
+@contextmanager
+def server(behave: Behaviour) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server that answers request n as `behave(n, body)` says; gives its URL and the bodies it got."""
+    seen: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            status, answer = behave(len(seen) - 1, seen[-1])
+            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data) + 10 * (status == 299)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listening.daemon_threads = True
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.server_port}", seen
+    listening.shutdown()
+    listening.server_close()
+
+
+def test_client_keeps_order_groups_prompts_and_asks_once() -> None:
+    with server(lambda _, content: right(content)) as (url, seen):
+        scorer = TeacherClient(url, chunk=10).load()
+        assert scorer(ITEMS + ITEMS[::-1]) == [float(len(item.completion)) for item in ITEMS + ITEMS[::-1]]
+        assert scorer(ITEMS[5:9]) == [float(len(item.completion)) for item in ITEMS[5:9]]
+        assert scorer([]) == []
+    sizes = [sum(len(item["completions"]) for item in content["items"]) for content in seen]
+    assert sizes == [10] * (len(ITEMS) // 10)
+    assert any(len(item["completions"]) > 1 for content in seen for item in content["items"])
+    assert (scorer.calls, scorer.tokens) == (len(ITEMS), 7 * len(seen))
+
+
+def _hang(_: dict[str, Any]) -> Reply:
+    time.sleep(1.5)
+    return 200, {}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda _: (500, {"detail": "broken"}),
+        lambda _: (503, b"starting"),
+        lambda _: (429, {"detail": "full"}),
+        lambda _: (299, b'{"scores": [['),  # announces more bytes than it sends
+        _hang,
+    ],
+    ids=["500", "503", "429", "cut", "hang"],
+)
+def test_client_comes_back_after_a_passing_fault(
+    fault: Callable[[dict[str, Any]], Reply], caplog: pytest.LogCaptureFixture
+) -> None:
+    with server(lambda n, content: right(content) if n > 1 else fault(content)) as (url, seen):
+        scorer = TeacherClient(url, request_timeout=0.5, patience=20).load()
+        with caplog.at_level(logging.WARNING):
+            assert scorer(ITEMS[:4]) == [float(len(item.completion)) for item in ITEMS[:4]]
+    assert len(seen) == 3
+    assert scorer.calls == 4
+    assert [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()] == [
+        next(record.getMessage() for record in caplog.records if url in record.getMessage())
+    ], "one line for one outage"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"scores": [[1.0]]},
+        {"scores": [[1.0], [2.0, 3.0]]},
+        {"scores": [None, [2.0]]},
+        {"scores": [["high"], [2.0]]},
+        b'{"scores": [[NaN], [Infinity]]}',
+        {"scores": 5},
+        {"result": "fine"},
+        [],
+        b"<html>",
+    ],
+)
+def test_client_never_makes_up_a_score(answer: Any) -> None:
+    items = [ITEMS[0], ITEMS[6]]  # two prompts, so two rows
+    with server(lambda n, content: right(content) if n else (200, answer)) as (url, seen):
+        scorer = TeacherClient(url).load()
+        first = scorer(items)
+        assert first[0] is None
+        assert first[1] in (None, 2.0)
+        assert scorer.calls == 2 - first.count(None)
+        assert None not in scorer(items), "what has no score is asked again"
+    assert len(seen) == 2
+
+
+def test_client_says_at_once_what_the_server_refuses() -> None:
+    with server(lambda *_: (401, {"detail": "missing or wrong bearer token"})) as (url, seen):
+        with pytest.raises(TsalignError, match=r"refused the request: HTTP 401: missing or wrong bearer token"):
+            TeacherClient(url).load()(ITEMS[:1])
+        assert len(seen) == 1
+
+
+def test_teacher_that_stays_down() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(TsalignError, match=r"is down: \d+ attempts in \d+ s, .*ConnectError.*scored stays scored"):
+            TeacherClient(url, patience=0.5).load()(ITEMS[:1])
+
+
+def test_pauses_grow_and_respect_the_server() -> None:
+    pauses = [client_module._pause(attempt, None) for attempt in range(1, 12)]
+    assert pauses[0] <= 0.2
+    assert 5 <= pauses[-1] <= 10
+    assert client_module._pause(1, httpx.Response(429, headers={"Retry-After": "3"})) >= 3
+
+
+# --- without any server ---
+
+
+def test_only_the_model_identifies_a_teacher(reward_model: Path) -> None:
+    known = Teacher(TeacherConfig(model=str(reward_model))).fingerprint
+    assert known == Teacher(TeacherConfig(model=str(reward_model), port=1234, gpus=1)).fingerprint
+    here, there = TeacherClient("http://a", "x", known), TeacherClient("http://b", None, known, chunk=1)
+    assert fingerprint(here) == fingerprint(there)
+    assert fingerprint(here) != fingerprint(TeacherClient("http://a", "x", "another"))
+
+
+def test_running_teacher_is_not_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TeacherConfig(url="http://elsewhere:1/", model="org/judge", request_timeout=3)
+    monkeypatch.setenv(config.token_env, TOKEN)
+    with Teacher(config) as teacher:
+        client = teacher.client()
+    assert (client.url, client.token, client.request_timeout) == ("http://elsewhere:1/", TOKEN, 3)
+    assert client.fingerprint == teacher.fingerprint
+    assert client.fingerprint != Teacher(config.model_copy(update={"model": "org/other"})).fingerprint
+
+
+def test_serve_forever_names_a_port_that_is_taken(reward_model: Path, ray_session: None) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(TsalignError, match=rf"cannot listen on 127\.0\.0\.1:{port}"):
+            serve_forever(TeacherConfig(model=str(reward_model), port=port))

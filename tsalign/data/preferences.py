@@ -1,0 +1,66 @@
+"""Preference files (TRL's conversational form) as shards: what a student learnt before the run, for replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import ray
+from upath import UPath
+
+from tsalign.data.shards import Row, Shard, surfaced, write_shard
+from tsalign.data.sources import BadRow, read, to_messages
+from tsalign.errors import TsalignError
+from tsalign.runs.artifacts import Dataset
+from tsalign.runs.stage import Stage
+from tsalign.seeds import derive
+from tsalign.storage import remove
+
+TOY = "toy:student_preferences"
+SHARD_SIZE = 512
+
+
+def load_preferences(stage: Stage, location: str) -> Dataset:
+    """Rows with `prompt`, `chosen` and `rejected`, each text or messages, from JSONL, JSON or Parquet.
+
+    Raises:
+        TsalignError: no such file, or a malformed row; with file and line.
+    """
+    with surfaced():
+        count = ray.get(ray.remote(num_cpus=1)(_load).remote(stage.out, location))
+    stage.log({"rows": count})
+    return Dataset(str(stage.out), stage.fingerprint)
+
+
+def _load(out: UPath, location: str) -> int:
+    remove(out)
+    rows, number, total = _rows(location), 0, 0
+    while chunk := list(islice(rows, SHARD_SIZE)):
+        write_shard(out / f"part-{number:05}.parquet", Shard(chunk))
+        number, total = number + 1, total + len(chunk)
+    return total
+
+
+def _rows(location: str) -> Iterator[Row]:
+    if location == TOY:
+        from tsalign.toy.build import student_preferences
+
+        yield from student_preferences()
+        return
+    for record in read([location]):
+        try:
+            prompt = to_messages(record, None)
+            sides = {side: _reply(record.row, side) for side in ("chosen", "rejected")}
+        except BadRow as error:
+            raise TsalignError(f"{record.file}:{record.line}: {error}") from None
+        yield {"prompt_id": f"{derive(str(prompt)):016x}", "prompt": prompt, **sides}
+
+
+def _reply(row: dict[str, Any], side: str) -> list[dict[str, str]]:
+    value = row.get(side)
+    if isinstance(value, str):
+        return [{"role": "assistant", "content": value}]
+    if not isinstance(value, list) or not value or not isinstance(value[-1].get("content"), str):
+        raise BadRow(f"{side}: expected text or messages that end with the reply")
+    return [{"role": "assistant", "content": value[-1]["content"]}]
