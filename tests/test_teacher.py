@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -28,6 +29,8 @@ from tsalign.scoring.reward_model import RewardModel
 from tsalign.teacher import client as client_module
 from tsalign.teacher.client import TeacherClient
 from tsalign.teacher.service import Teacher, serve_forever
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
 
 TOKEN = "a-secret-of-the-tests"
 COMPLETIONS = ["apple", "apple pear", "", "pear apple fig lemon", "Fig!", "a b c d"]
@@ -59,8 +62,8 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(reward_model: Path, ray_session: None) -> Iterator[Teacher]:
-    """One deployment for all tests; it sleeps after three seconds without a request."""
-    config = TeacherConfig(model=str(reward_model), idle_seconds=3, max_pending=128, max_batch_size=32)
+    """One deployment for all tests; it sleeps after five seconds without a request."""
+    config = TeacherConfig(model=str(reward_model), idle_seconds=5, max_pending=128, max_batch_size=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(config.token_env, TOKEN)
         with Teacher(config) as teacher:
@@ -177,10 +180,13 @@ def _replicas(teacher: Teacher) -> int:
 
 
 def test_second_teacher_shares_serve_and_leaves_the_first(teacher: Teacher, reward_model: Path) -> None:
+    from ray import serve
+
     with Teacher(TeacherConfig(model=str(reward_model))) as second:
         assert second.client().url != teacher.client().url
         assert None not in second.client().load()(ITEMS[:2])
-    assert None not in teacher.client().load()(ITEMS[:2])
+        name = second._deployment.name
+    assert {name, teacher._deployment.name} & serve.status().applications.keys() == {teacher._deployment.name}
 
 
 @pytest.mark.parametrize(
@@ -203,10 +209,14 @@ def test_deployment_says_what_is_missing(
 
 
 @pytest.fixture
-def replica(reward_model: Path) -> Any:
-    """The class inside the deployment, and `app`, its module."""
+def replica(reward_model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The class inside the deployment, in the context that Serve's batching looks for."""
+    from ray import serve
+
     from tsalign.teacher import app
 
+    context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1000))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: context)
     config = TeacherConfig(model=str(reward_model), max_batch_size=32, max_pending=100)
     return app.TeacherReplica.func_or_class.__mro__[1](model_from(config, "teacher"), config, None)
 

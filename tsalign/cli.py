@@ -209,10 +209,12 @@ def _execute(config: Path, overrides: dict[str, Any]) -> UPath:
 
 @contextmanager
 def _resumable(folder: UPath) -> Iterator[None]:
+    from tsalign.storage import resolve
+
     try:
         yield
     except KeyboardInterrupt:
-        where = f" --storage {folder.parent}" if folder.parent.name != "runs" else ""
+        where = "" if folder.parent == resolve("runs") else f" --storage {folder.parent}"
         errors.print(f"stopped; to go on: tsalign resume {folder.name}{where}", style="yellow", soft_wrap=True)
         raise typer.Exit(130) from None
 

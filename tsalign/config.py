@@ -138,7 +138,7 @@ class EvaluationConfig(Section):
     sets: dict[str, str] = Field(default_factory=dict, description="name: prompt file; toy:test gives seven")
     judge: str = Field(description="module:function, or reward:<model>")
     temperatures: tuple[float, ...] = (1.0,)
-    k: int = Field(1, ge=1, description="completions per prompt and temperature")
+    k: int = Field(2, ge=2, description="completions per prompt and temperature; pairs of them measure agreement")
     prompts_per_set: int = Field(200, ge=1)
     tie_margin: float = Field(0.0, ge=0, description="judge scores closer than this are a tie")
 
@@ -243,7 +243,10 @@ def parse_assignments(pairs: list[str]) -> dict[str, Any]:
         key, sep, value = pair.partition("=")
         if not sep or not key:
             raise TsalignError(f"{pair!r}: expected key.path=value, for example tune.beta=0.2")
-        assignments[key] = yaml.safe_load(value)
+        try:
+            assignments[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise TsalignError(f"{pair!r}: the value is not valid YAML; quote it if it is text.") from error
     return assignments
 
 

@@ -25,7 +25,8 @@ def atomic(path: UPath) -> Iterator[UPath]:
     temporary = path.parent / f".{uuid.uuid4().hex[:8]}.{path.name}"
     try:
         yield temporary
-        temporary.replace(path)
+        # Object stores rename by copy and show an object only when it is whole; local rename must replace.
+        temporary.rename(path) if path.protocol else temporary.replace(path)
     finally:
         if temporary.exists():
             temporary.unlink()

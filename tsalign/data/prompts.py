@@ -14,7 +14,7 @@ from tsalign.config import DataConfig, EvaluationConfig
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.intake import Intake, Prompt, parse
 from tsalign.data.shards import Row, Shard, write_shard
-from tsalign.data.sources import BadRow, read
+from tsalign.data.sources import BadRow, absolute, read
 from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
 from tsalign.storage import remove
@@ -35,7 +35,7 @@ def load_prompts(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, p
     Raises:
         TsalignError: a file is not there or has no prompts, too many bad rows, or nothing is left.
     """
-    return _in_one_task(stage, _training, data, evaluation, policy, stage.seed)
+    return _in_one_task(stage, _training, *_anchored(data, evaluation), policy, stage.seed)
 
 
 def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model) -> Dataset:
@@ -53,7 +53,7 @@ def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig
         )
     if HELD_OUT in evaluation.sets and data.eval_fraction:
         raise TsalignError("evaluation.sets: held_out is what data.eval_fraction makes; give your set another name.")
-    return _in_one_task(stage, _evaluation, data, evaluation, policy)
+    return _in_one_task(stage, _evaluation, *_anchored(data, evaluation), policy)
 
 
 def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:
@@ -65,6 +65,13 @@ def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:
     start = (iteration - 1) % (len(names) // width) * width
     chosen = tuple(names[start : start + width])
     return Dataset(prompts.path, fingerprint(prompts.fingerprint, chosen), chosen)
+
+
+def _anchored(data: DataConfig, evaluation: EvaluationConfig) -> tuple[DataConfig, EvaluationConfig]:
+    """Both with absolute paths: the task may run in another folder than the driver."""
+    files = [absolute(location) for location in _locations(data)]
+    sets = {name: absolute(location) for name, location in evaluation.sets.items()}
+    return data.model_copy(update={"prompts": files}), evaluation.model_copy(update={"sets": sets})
 
 
 def _in_one_task(stage: Stage, work: Callable[..., dict[str, int]], *arguments: Any) -> Dataset:

@@ -37,6 +37,11 @@ class Record:
     flaw: str = ""
 
 
+def absolute(location: str) -> str:
+    """A location that means the same on every node; `toy:` names stay as they are."""
+    return location if location.startswith("toy:") else str(resolve(location))
+
+
 def expand(location: str) -> list[UPath]:
     """The prompt files that a path, a folder or a glob names, sorted.
 
@@ -157,13 +162,13 @@ def _read_jsonl(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
     for line, raw in enumerate(file, 1):
         if not raw.strip():
             continue
-        row, flaw = raw.decode("utf-8-sig", "backslashreplace").strip(), ""
+        row, flaw = raw.rstrip().decode("utf-8-sig", "backslashreplace"), ""
         try:
-            row = json.loads(raw.decode("utf-8-sig"))
+            row = json.loads(raw.rstrip().decode("utf-8-sig"))
         except UnicodeDecodeError:
             flaw = "not UTF-8"
         except json.JSONDecodeError as error:
-            flaw = f"not JSON: {error.msg} at column {error.colno}"
+            flaw = f"not JSON: {error.msg}, column {error.colno}"
         except RecursionError:
             flaw = "not JSON: nested too deeply"
         yield line, row, flaw

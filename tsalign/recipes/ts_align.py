@@ -6,23 +6,27 @@ preferences, and `mining.refresh` (off by default) updates it on random pairs be
 
 from __future__ import annotations
 
-from tsalign.config import MiningConfig, TSAlignConfig
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from tsalign.config import MiningConfig, SamplingConfig, TSAlignConfig
 from tsalign.data.preferences import load_preferences
 from tsalign.data.prompts import load_evaluation, load_prompts, portion
 from tsalign.evaluation.stage import evaluate, judge_from
 from tsalign.mining import mine
 from tsalign.recipes import recipe
-from tsalign.runs.artifacts import model_from
-from tsalign.runs.run import Run
+from tsalign.runs.artifacts import Dataset, Model, model_from
+from tsalign.runs.run import Iteration, Run
 from tsalign.sampling import sample
 from tsalign.scoring.logprob import LogProb
 from tsalign.scoring.reward_model import RewardModel
 from tsalign.scoring.stage import score
+from tsalign.teacher.client import TeacherClient
 from tsalign.teacher.service import Teacher
 from tsalign.training.stage import train
 
 RANDOM = MiningConfig(strategy="random")
-SELECTED_BY_STUDENT = ("ts-align", "off-policy", "student-only")
+STUDENT_SELECTS = ("ts-align", "off-policy", "student-only")
 
 
 @recipe("ts-align", TSAlignConfig)
@@ -32,41 +36,63 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
     student = model_from(cfg.student, "student")
     prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation, policy)
     held_out = run.stage("held_out", load_evaluation, cfg.data, cfg.evaluation, policy)
-    exam = cfg.sampling.model_copy(update={"k": cfg.evaluation.k})
-    judge = judge_from(cfg.evaluation)
-    known = [run.stage("known", load_preferences, cfg.student_preferences)] if cfg.student_preferences else []
+    earlier = [run.stage("earlier", load_preferences, cfg.student_preferences)] if cfg.student_preferences else []
 
     with Teacher(cfg.teacher) as service:
         teacher = service.client()
-        answers = run.stage("base_answers", sample, base, held_out, exam, cfg.evaluation.temperatures)
-        reference_answers = run.stage("base_scores", score, answers, {"judge": judge, "teacher": teacher})
-
+        exam = Exam(cfg, held_out, run.overlap(examine_base, run, cfg, base, held_out, teacher), teacher)
         for it in run.iterations(cfg.iterations):
-            previous, student_before, refresh = policy, student, cfg.mining.refresh
+            before, refresh = student, cfg.mining.refresh
             writer = base if cfg.mining.strategy == "off-policy" else policy
             candidates = it.stage("candidates", sample, writer, portion(prompts, it.number, cfg.data), cfg.sampling)
 
             preferences = []
             if refresh:
-                preferences += [
-                    it.stage("refresh_preferences", mine, candidates, teacher, RANDOM, share=(0.0, refresh))
-                ]
-                student = it.stage("student", train, student, preferences, cfg.distill, "student", known)
-            if cfg.mining.strategy in SELECTED_BY_STUDENT:
+                fresh = it.stage("fresh_preferences", mine, candidates, teacher, RANDOM, share=(0.0, refresh))
+                preferences.append(fresh)
+                student = it.stage("student", train, student, preferences, cfg.distill, "student", earlier)
+            if cfg.mining.strategy in STUDENT_SELECTS:
                 ranker = {"student": RewardModel(student)}
                 candidates = it.stage("scores", score, candidates, ranker, share=(refresh, 1.0))
-            preferences += [it.stage("preferences", mine, candidates, teacher, cfg.mining)]
+            preferences.append(it.stage("preferences", mine, candidates, teacher, cfg.mining))
+
+            learning = None
             if cfg.mining.strategy != "student-only" and not refresh:
-                student = it.stage("student", train, student, preferences, cfg.distill, "student", known)
-            known += preferences
+                learning = run.overlap(
+                    it.stage, "student", train, student, preferences, cfg.distill, "student", earlier
+                )
+            reference = {"reference": LogProb(base if cfg.tune.reference == "initial" else policy)}
+            pairs = [it.stage(f"reference_{i}", score, part, reference) for i, part in enumerate(preferences)]
+            policy = it.stage("policy", train, policy, pairs, cfg.tune, "policy")
+            student = learning.result() if learning else student
+            earlier = earlier + preferences
+            run.overlap(examine, it, exam, policy, (before, student))
+        run.wait()
 
-            reference = base if cfg.tune.reference == "initial" else previous
-            logged = [
-                it.stage(f"reference_{i}", score, part, {"reference": LogProb(reference)})
-                for i, part in enumerate(preferences)
-            ]
-            policy = it.stage("policy", train, policy, logged, cfg.tune, "policy")
 
-            answers = it.stage("answers", sample, policy, held_out, exam, cfg.evaluation.temperatures)
-            students = (student_before, student)
-            it.stage("evaluation", evaluate, answers, reference_answers, cfg.evaluation, teacher, students)
+@dataclass(frozen=True)
+class Exam:
+    """What every iteration is examined on."""
+
+    cfg: TSAlignConfig
+    held_out: Dataset
+    base: Future[Dataset]
+    teacher: TeacherClient
+
+
+def examine_base(run: Run, cfg: TSAlignConfig, base: Model, held_out: Dataset, teacher: TeacherClient) -> Dataset:
+    """The initial policy's answers to the held-out prompts, judged and scored once for all iterations."""
+    answers = run.stage("base_answers", sample, base, held_out, exam_sampling(cfg), cfg.evaluation.temperatures)
+    return run.stage("base_scores", score, answers, {"judge": judge_from(cfg.evaluation), "teacher": teacher})
+
+
+def examine(it: Iteration, exam: Exam, policy: Model, students: tuple[Model, Model]) -> None:
+    """The new policy against the initial one, and the student before and after its update."""
+    cfg = exam.cfg
+    answers = it.stage("answers", sample, policy, exam.held_out, exam_sampling(cfg), cfg.evaluation.temperatures)
+    it.stage("evaluation", evaluate, answers, exam.base.result(), cfg.evaluation, exam.teacher, students)
+
+
+def exam_sampling(cfg: TSAlignConfig) -> SamplingConfig:
+    """As in training, but `evaluation.k` completions."""
+    return cfg.sampling.model_copy(update={"k": cfg.evaluation.k})

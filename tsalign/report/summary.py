@@ -31,7 +31,7 @@ def find_run(run: str, storage: str = "runs") -> UPath:
             return folder
     names = [folder.name for folder in _run_dirs(storage)]
     near = difflib.get_close_matches(run, names, 3, 0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`tsalign runs` lists what is there."
+    hint = f"did you mean {' or '.join(near)}?" if near else f"`tsalign runs --storage {storage}` lists what there is."
     raise TsalignError(f"{run}: no such run in {storage}; {hint}")
 
 

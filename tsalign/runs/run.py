@@ -7,12 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psutil
 import yaml
-from rich.console import Console
 from upath import UPath
 
 from tsalign.config import RunConfig
@@ -20,13 +20,13 @@ from tsalign.errors import TsalignError
 from tsalign.runs import loggers
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
 from tsalign.runs.ledger import Ledger
-from tsalign.runs.stage import Stage, progress_display
+from tsalign.runs.stage import Stage, console, progress_display
 from tsalign.storage import append_line, remove, resolve, write_json
 from tsalign.versions import provenance
 
 HEARTBEAT_SECONDS = 10.0
-console = Console(stderr=True)
 A = TypeVar("A", Dataset, Model)
+T = TypeVar("T")
 
 
 class Run:
@@ -37,6 +37,7 @@ class Run:
         self.dir = resolve(config.storage) / name
         self.ledger = Ledger(self.dir / "ledger.jsonl")
         self._lock = threading.Lock()
+        self._overlapping: list[Future[Any]] = []
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -57,8 +58,9 @@ class Run:
         beat.start()
         self.sinks = loggers.open_sinks(self.config.loggers, self.dir, self.name)
         try:
-            with progress_display:
+            with progress_display, ThreadPoolExecutor() as self._threads:
                 yield
+                self.wait()
         except KeyboardInterrupt:
             self.ledger.append(run="stopped")
             raise
@@ -76,6 +78,20 @@ class Run:
     def stage(self, name: str, function: Callable[..., A], *args: Any, **kwargs: Any) -> A:
         """Do one stage outside the iterations, or return what it made before. See `Iteration.stage`."""
         return self._stage(0, name, self.dir / name, function, args, kwargs)
+
+    def overlap(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+        """Start `function` beside what follows; `result()` of what is returned waits for it.
+
+        For stages that need not wait for each other: Ray places what fits, the rest waits for resources.
+        """
+        future = self._threads.submit(function, *args, **kwargs)
+        self._overlapping.append(future)
+        return future
+
+    def wait(self) -> None:
+        """Wait for all that overlaps, and raise what it raised."""
+        for future in self._overlapping:
+            future.result()
 
     def iterations(self, count: int) -> Iterator[Iteration]:
         """The rounds of a recipe, numbered from 1."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +23,7 @@ from upath import UPath
 from tsalign.config import ResourceConfig
 from tsalign.errors import TsalignError
 
+console = Console(stderr=True)
 progress_display = Progress(
     TextColumn("{task.description:<24}"),
     BarColumn(),
@@ -30,6 +32,7 @@ progress_display = Progress(
     TextColumn("{task.fields[unit]}"),
     TimeElapsedColumn(),
     transient=True,
+    console=console,
 )
 
 

@@ -82,6 +82,13 @@ def authorized(
         raise HTTPException(401, "missing or wrong bearer token", {"WWW-Authenticate": "Bearer"})
 
 
+def best_first(scores: list[float | None]) -> list[int]:
+    """Indices by falling score, the earlier one first where they tie, those without a score last."""
+    values = [-math.inf if score is None else score for score in scores]
+    return sorted(range(len(values)), key=lambda index: values[index], reverse=True)
+
+
+# `serve.ingress` copies the routes when the class is made: what they use stands above it.
 api = FastAPI(title="tsalign teacher")
 guarded: dict[str, Any] = {"dependencies": [Depends(authorized)]}
 
@@ -112,7 +119,7 @@ class TeacherReplica:
     async def rank(self, request: Request) -> Rankings:
         """The completions of every item, best first; the earlier one first where they tie."""
         result = await self._scores(request)
-        return Rankings(**result.model_dump(), rankings=[_best_first(scores) for scores in result.scores])
+        return Rankings(**result.model_dump(), rankings=[best_first(scores) for scores in result.scores])
 
     async def _scores(self, request: Request) -> Scores:
         count = sum(len(item.completions) for item in request.items)
@@ -164,7 +171,7 @@ def application(model: Model, config: TeacherConfig, token: str | None) -> serve
         downscale_to_zero_delay_s=config.idle_seconds / 2,
         downscale_delay_s=config.idle_seconds,
         upscale_delay_s=1.0,
-        metrics_interval_s=min(1.0, config.idle_seconds / 4),
+        metrics_interval_s=min(0.25, config.idle_seconds / 4),
     )
     deployment = TeacherReplica.options(  # type: ignore[attr-defined]
         autoscaling_config=scaling,
@@ -178,7 +185,3 @@ def application(model: Model, config: TeacherConfig, token: str | None) -> serve
         max_constructor_retry_count=2,
     )
     return deployment.bind(model, config, SecretStr(token) if token else None)
-
-
-def _best_first(scores: list[float | None]) -> list[int]:
-    return sorted(range(len(scores)), key=lambda index: -math.inf if (s := scores[index]) is None else s, reverse=True)

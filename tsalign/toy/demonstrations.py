@@ -35,9 +35,7 @@ def noisy_rows(seed: int, n: int) -> Iterator[Row]:
         yield {"prompt": task.messages, "completion": demonstrate(rng, task)}
 
 
-def _task_with_samples(
-    rng: random.Random, samples: Samples, prompts: Sequence[str]
-) -> tuple[Task, Sequence[str]]:
+def _task_with_samples(rng: random.Random, samples: Samples, prompts: Sequence[str]) -> tuple[Task, Sequence[str]]:
     task = parse(rng.choice(prompts)) if prompts else _train_task(rng)
     if task is None or split_of(task.prompt) != "train":
         raise ValueError("samples must answer prompts of the train split")
@@ -64,9 +62,7 @@ def teacher_groups(seed: int, n: int, base_samples: Samples | None = None) -> It
         yield {"prompt": task.messages, "completions": group, "scores": scores, "reference": task.response}
 
 
-def student_pairs(
-    seed: int, n: int, flip: float = 0.25, base_samples: Samples | None = None
-) -> Iterator[Row]:
+def student_pairs(seed: int, n: int, flip: float = 0.25, base_samples: Samples | None = None) -> Iterator[Row]:
     """Yield n preference pairs of different worth, a share `flip` of them with the labels exchanged.
 
     The pairs are demonstrations, or replies of a policy when `base_samples` maps train prompts to them.

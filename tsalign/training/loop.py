@@ -62,6 +62,8 @@ def train_worker(settings: dict[str, Any]) -> None:
     examples = _prepare(job, tokenizer, rank, workers)
     engine = _engine(model, zero)
     steps, start = total_steps(len(examples), job.config), _restore(engine)
+    if rank == 0:
+        job.reports.put({"step": start, "steps": steps, "examples": len(examples)})
     for step, indices in enumerate(step_indices(len(examples), job.config, job.seed, start), start):
         began = time.monotonic()
         torch.manual_seed(job.seed + step)  # dropout of a resumed training equals that of an uninterrupted one
@@ -87,7 +89,6 @@ def train_worker(settings: dict[str, Any]) -> None:
         if (step + 1) % job.config.checkpoint_steps == 0 and step + 1 < steps:
             _checkpoint(engine, step + 1)
     _export(engine, tokenizer, job.out, rank)
-    ray.train.report({"steps": steps, "examples": len(examples)})
 
 
 def deepspeed_config(config: TrainConfig) -> dict[str, Any]:

@@ -74,12 +74,11 @@ def train(
     follower.start()
     try:
         with surfaced():
-            result = trainer.fit()
+            trainer.fit()
     finally:
         reports.put(None)
         follower.join()
         reports.shutdown(force=True)
-    stage.log(result.metrics or {})
     remove(stage.work)
     return Model(str(stage.out), stage.fingerprint, chat_template=model.chat_template, dtype=model.dtype)
 
@@ -89,9 +88,8 @@ def _follow(stage: Stage, reports: Any) -> None:
     first = reports.get()
     if first is None:
         return
-    with stage.progress(first["steps"], done=first["step"] - 1, unit="steps") as advance:
-        report = first
-        while report is not None:
+    stage.log(first)
+    with stage.progress(first["steps"], done=first["step"], unit="steps") as advance:
+        while (report := reports.get()) is not None:
             stage.log(report)
             advance(1)
-            report = reports.get()
