@@ -1,17 +1,115 @@
-"""Fixtures that test files share."""
+"""Fixtures that test files share: one small Ray, tiny models made on the spot, stages outside a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
+from upath import UPath
+
+from tsalign.config import Placement, ResourceConfig
+from tsalign.runs.artifacts import Model, fingerprint
+from tsalign.runs.ray_session import WORKER_ENVIRONMENT
+from tsalign.runs.stage import Stage
 
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One local Ray with two CPUs for all tests that need it."""
+    """One local Ray with room for four actors, for all tests that need it."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    os.environ.update(WORKER_ENVIRONMENT)
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def released(ray_session: None) -> Callable[[], None]:
+    """A check that all CPUs are free again; Ray hands them back a moment after an actor's end."""
+    import ray
+
+    def check() -> None:
+        deadline = time.monotonic() + 20
+        while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:
+            assert time.monotonic() < deadline, f"still held: {ray.cluster_resources()} of {ray.available_resources()}"
+            time.sleep(0.1)
+        groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
+        assert groups == []
+
+    check()
+    return check
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    """A random `policy` (causal LM) and `student` (reward model) of 30 thousand parameters."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+    from tsalign.toy.tokenizer import build_tokenizer
+
+    tokenizer, made = build_tokenizer(), {}
+    for seed, (name, kind) in enumerate(
+        {"policy": LlamaForCausalLM, "student": LlamaForSequenceClassification}.items()
+    ):
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            head_dim=32,
+            max_position_embeddings=128,
+            initializer_range=0.2,
+            num_labels=1,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        folder = tmp_path_factory.mktemp(name)
+        kind(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        made[name] = Model(str(folder), fingerprint(name))
+    return made
+
+
+@dataclass
+class Log:
+    """What a stage logged."""
+
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Any:
+        return next(report[name] for report in reversed(self.reports) if name in report)
+
+
+@pytest.fixture
+def make_stage(tmp_path: Path) -> Callable[..., tuple[Stage, Log]]:
+    """A stage that writes below `tmp_path`, and its log."""
+
+    def make(name: str = "stage", workers: int = 1, iteration: int = 1) -> tuple[Stage, Log]:
+        log, place = Log(), Placement(replicas=workers)
+        stage = Stage(
+            run="test",
+            name=f"{iteration}/{name}",
+            iteration=iteration,
+            fingerprint=fingerprint(name),
+            seed=0,
+            out=UPath(tmp_path) / name,
+            work=UPath(tmp_path) / f".{name}",
+            quarantine=UPath(tmp_path) / "quarantine" / name,
+            resources=ResourceConfig(train_policy=place, train_student=place, score=place, mine=place),
+            log=log.reports.append,
+        )
+        return stage, log
+
+    return make

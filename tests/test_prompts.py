@@ -52,8 +52,7 @@ class Loader:
 
     def __call__(self, prompts: str | list[str], sets: dict[str, str] | None = None, **data: Any) -> Dataset:
         self.counts.clear()
-        config, evaluation = DataConfig(prompts=prompts, **data), EvaluationConfig(judge="j:j", sets=sets or {})
-        return load_prompts(self.stage("prompts"), config, evaluation, self.policy)
+        return load_prompts(self.stage("prompts"), DataConfig(prompts=prompts, **data), sets or {}, self.policy)
 
     def evaluation(self, prompts: str | list[str], sets: dict[str, str], per_set: int = 200, **data: Any) -> Dataset:
         self.counts.clear()

@@ -44,7 +44,7 @@ def test_resuming_gives_the_same_steps(examples: int, batch: int, epochs: float,
 def test_an_epoch_sees_every_example_once() -> None:
     steps = list(step_indices(10, SFTTrainConfig(batch_size=4, epochs=2), seed=0))
     assert [len(step) for step in steps] == [4, 4, 2, 4, 4, 2]
-    first, second = sum(steps[:3], []), sum(steps[3:], [])
+    first, second = [i for step in steps[:3] for i in step], [i for step in steps[3:] for i in step]
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
 

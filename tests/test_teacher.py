@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +27,7 @@ from tsalign.runs.artifacts import fingerprint, model_from
 from tsalign.scoring import Item
 from tsalign.scoring.reward_model import RewardModel
 from tsalign.teacher import client as client_module
+from tsalign.teacher import service
 from tsalign.teacher.client import TeacherClient
 from tsalign.teacher.service import Teacher, serve_forever
 
@@ -189,6 +190,11 @@ def test_second_teacher_shares_serve_and_leaves_the_first(teacher: Teacher, rewa
     assert {name, teacher._deployment.name} & serve.status().applications.keys() == {teacher._deployment.name}
 
 
+def test_serve_forever_leaves_a_serve_that_runs_alone(teacher: Teacher) -> None:
+    with pytest.raises(TsalignError, match="Ray Serve runs already, at http://127"):
+        serve_forever(teacher.config)
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -206,6 +212,13 @@ def test_deployment_says_what_is_missing(
 
 
 # --- one replica, without Serve around it ---
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Runs a coroutine to its end, all on one loop: Serve's batch queue belongs to the first that it sees."""
+    with asyncio.Runner() as runner:
+        yield runner.run
 
 
 @pytest.fixture
@@ -227,18 +240,26 @@ def _request(count: int) -> Any:
     return Request.model_validate(body(*ITEMS[:count]))
 
 
-def _score_with(monkeypatch: pytest.MonkeyPatch, function: Callable[[list[list[int]]], list[float]]) -> None:
-    monkeypatch.setattr("tsalign.teacher.app.score_sequences", lambda _model, seqs, *_: function(seqs))
+class Fake(torch.nn.Module):
+    """A model whose scores are a function of the sequences' lengths."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, attention_mask: torch.Tensor, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.function(attention_mask.sum(1).float())[:, None])
 
 
-def test_concurrent_requests_share_batches(replica: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_requests_share_batches(replica: Any, run: Any) -> None:
     sizes: list[int] = []
-    _score_with(monkeypatch, lambda seqs: sizes.append(len(seqs)) or [float(len(seq)) for seq in seqs])  # type: ignore[func-returns-value]
+    replica.model = Fake(lambda lengths: sizes.append(len(lengths)) or lengths)  # type: ignore[func-returns-value]
 
     async def ask() -> list[Any]:
         return await asyncio.gather(*(replica.score(_request(count)) for count in (5, 6, 7, 8, 9, 10)))
 
-    answers = asyncio.run(ask())
+    answers = run(ask())
     assert [len(answer.scores) for answer in answers] == [5, 6, 7, 8, 9, 10]
     assert max(sizes) > 10, "sequences of several requests in one batch"
     assert max(sizes) <= 32
@@ -246,13 +267,11 @@ def test_concurrent_requests_share_batches(replica: Any, monkeypatch: pytest.Mon
     assert replica.pending == 0
 
 
-def test_health_answers_and_the_queue_is_bounded_while_the_model_works(
-    replica: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_health_answers_and_the_queue_is_bounded_while_the_model_works(replica: Any, run: Any) -> None:
     from fastapi import HTTPException
 
     release = threading.Event()
-    _score_with(monkeypatch, lambda seqs: [1.0] * len(seqs) if release.wait(30) else [])
+    replica.model = Fake(lambda lengths: lengths / lengths if release.wait(30) else lengths)
 
     async def ask() -> Any:
         busy = asyncio.create_task(replica.score(_request(70)))
@@ -264,16 +283,16 @@ def test_health_answers_and_the_queue_is_bounded_while_the_model_works(
         release.set()
         return await busy
 
-    assert asyncio.run(ask()).scores == [[1.0]] * 70
+    assert run(ask()).scores == [[1.0]] * 70
 
 
-def test_a_number_that_is_not_finite_is_null_and_ranks_last(replica: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_is_not_finite_is_null_and_ranks_last(replica: Any, run: Any) -> None:
     from tsalign.teacher.app import Request
 
-    _score_with(monkeypatch, lambda _: [0.5, float("nan"), 0.7])
-    request = Request.model_validate({"items": [{"prompt": "x", "completions": ["a", "b", "c"]}]})
-    answer = asyncio.run(replica.rank(request))
-    assert answer.scores == [[0.5, None, 0.7]]
+    replica.model = Fake(lambda lengths: lengths.where(lengths != lengths.median(), torch.nan))
+    request = Request.model_validate({"items": [{"prompt": "x", "completions": ["a", "b b", "c c c"]}]})
+    answer = run(replica.rank(request))
+    assert [score is None for score in answer.scores[0]] == [False, True, False]
     assert answer.rankings == [[2, 0, 1]]
 
 
@@ -309,7 +328,7 @@ def server(behave: Behaviour) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{listening.server_port}", seen
     listening.shutdown()
     listening.server_close()
@@ -358,27 +377,25 @@ def test_client_comes_back_after_a_passing_fault(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "expected"),
     [
-        {"scores": [[1.0]]},
-        {"scores": [[1.0], [2.0, 3.0]]},
-        {"scores": [None, [2.0]]},
-        {"scores": [["high"], [2.0]]},
-        b'{"scores": [[NaN], [Infinity]]}',
-        {"scores": 5},
-        {"result": "fine"},
-        [],
-        b"<html>",
+        ({"scores": [[1.0]]}, [None, None]),
+        ({"scores": [[1.0], [2.0, 3.0]]}, [1.0, None]),
+        ({"scores": [None, [2.0]]}, [None, 2.0]),
+        ({"scores": [["high"], [True]]}, [None, None]),
+        (b'{"scores": [[NaN], [Infinity]]}', [None, None]),
+        ({"scores": 5}, [None, None]),
+        ({"result": "fine"}, [None, None]),
+        ([], [None, None]),
+        (b"<html>", [None, None]),
     ],
 )
-def test_client_never_makes_up_a_score(answer: Any) -> None:
+def test_client_never_makes_up_a_score(answer: Any, expected: list[float | None]) -> None:
     items = [ITEMS[0], ITEMS[6]]  # two prompts, so two rows
     with server(lambda n, content: right(content) if n else (200, answer)) as (url, seen):
         scorer = TeacherClient(url).load()
-        first = scorer(items)
-        assert first[0] is None
-        assert first[1] in (None, 2.0)
-        assert scorer.calls == 2 - first.count(None)
+        assert scorer(items) == expected
+        assert scorer.calls == 2 - expected.count(None)
         assert None not in scorer(items), "what has no score is asked again"
     assert len(seen) == 2
 
@@ -426,10 +443,10 @@ def test_running_teacher_is_not_deployed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert client.fingerprint != Teacher(config.model_copy(update={"model": "org/other"})).fingerprint
 
 
-def test_serve_forever_names_a_port_that_is_taken(reward_model: Path, ray_session: None) -> None:
+def test_port_that_is_taken_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(TsalignError, match=rf"cannot listen on 127\.0\.0\.1:{port}"):
-            serve_forever(TeacherConfig(model=str(reward_model), port=port))
+        with pytest.raises(TsalignError, match=rf"teacher\.port: cannot listen on 127\.0\.0\.1:{port}"):
+            service._port("127.0.0.1", port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from hashlib import blake2b
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,11 @@ from upath import UPath
 from tsalign.config import DataConfig, EvaluationConfig
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.intake import Intake, Prompt, parse
-from tsalign.data.shards import Row, Shard, write_shard
+from tsalign.data.shards import Row, Shard, surfaced, write_shard
 from tsalign.data.sources import BadRow, absolute, read
 from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
+from tsalign.seeds import derive, fraction
 from tsalign.storage import remove
 
 if TYPE_CHECKING:
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
 HELD_OUT = "held_out"
 
 
-def load_prompts(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model) -> Dataset:
+def load_prompts(stage: Stage, data: DataConfig, sets: dict[str, str], policy: Model) -> Dataset:
     """Training prompts as shards of `prompt_id, set, prompt, prompt_ids`, in an order that only the seed decides.
 
-    Left out: duplicates, bad and too long rows (to the quarantine), and what evaluation uses (`held_out`).
+    Left out: duplicates, bad and too long rows (to the quarantine), and what evaluation uses (`held_out`): the
+    `sets`, evaluation's prompt files, and the share of `data.eval_fraction`.
     With `data.prompts_per_iteration` the shards make portions of exactly that size; the last portion is
     filled up from the first.
 
     Raises:
         TsalignError: a file is not there or has no prompts, too many bad rows, or nothing is left.
     """
-    return _in_one_task(stage, _training, *_anchored(data, evaluation), policy, stage.seed)
+    return _in_one_task(stage, _training, _anchored(data), _absolute(sets), policy, stage.seed)
 
 
 def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model) -> Dataset:
@@ -53,7 +54,8 @@ def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig
         )
     if HELD_OUT in evaluation.sets and data.eval_fraction:
         raise TsalignError("evaluation.sets: held_out is what data.eval_fraction makes; give your set another name.")
-    return _in_one_task(stage, _evaluation, *_anchored(data, evaluation), policy)
+    anchored = evaluation.model_copy(update={"sets": _absolute(evaluation.sets)})
+    return _in_one_task(stage, _evaluation, _anchored(data), anchored, policy)
 
 
 def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:
@@ -67,31 +69,29 @@ def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:
     return Dataset(prompts.path, fingerprint(prompts.fingerprint, chosen), chosen)
 
 
-def _anchored(data: DataConfig, evaluation: EvaluationConfig) -> tuple[DataConfig, EvaluationConfig]:
-    """Both with absolute paths: the task may run in another folder than the driver."""
-    files = [absolute(location) for location in _locations(data)]
-    sets = {name: absolute(location) for name, location in evaluation.sets.items()}
-    return data.model_copy(update={"prompts": files}), evaluation.model_copy(update={"sets": sets})
+def _anchored(data: DataConfig) -> DataConfig:
+    """With absolute paths: the task may run in another folder than the driver."""
+    return data.model_copy(update={"prompts": [absolute(location) for location in _locations(data)]})
+
+
+def _absolute(sets: dict[str, str]) -> dict[str, str]:
+    return {name: absolute(location) for name, location in sets.items()}
 
 
 def _in_one_task(stage: Stage, work: Callable[..., dict[str, int]], *arguments: Any) -> Dataset:
     """Run `work` on a node with a free CPU, so that the driver never holds rows."""
     import ray
-    from ray.exceptions import RayTaskError
 
-    task = ray.remote(num_cpus=1)(work)
-    try:
-        counts = ray.get(task.remote(stage.out, stage.quarantine, *arguments))
-    except RayTaskError as error:  # ours as itself, without the remote traceback
-        raise (error.cause if isinstance(error.cause, TsalignError) else error) from None
+    with surfaced():
+        counts = ray.get(ray.remote(num_cpus=1)(work).remote(stage.out, stage.quarantine, *arguments))
     stage.log(counts)
     return Dataset(str(stage.out), stage.fingerprint)
 
 
 def _training(
-    out: UPath, quarantine: UPath, data: DataConfig, evaluation: EvaluationConfig, policy: Model, seed: int
+    out: UPath, quarantine: UPath, data: DataConfig, sets: dict[str, str], policy: Model, seed: int
 ) -> dict[str, int]:
-    reserved = set(_contents(list(evaluation.sets.values()), data.system))
+    reserved = set(_contents(list(sets.values()), data.system))
     rows = []
     with Intake(load_tokenizer(policy), data, quarantine) as intake:
         for prompt in intake.prompts(_locations(data)):
@@ -102,7 +102,7 @@ def _training(
     intake.check()
     if not rows:
         raise TsalignError(f"data.prompts: no prompt is left for training: {_told(intake.counts)}.")
-    rows.sort(key=lambda row: blake2b(f"{seed}:{row['prompt_id']}".encode()).digest())
+    rows.sort(key=lambda row: derive(seed, row["prompt_id"]))
     intake.counts["kept"] = len(rows)
     size = data.prompts_per_iteration or len(rows)
     if len(rows) > size:
@@ -150,7 +150,7 @@ def _contents(locations: list[str], system: str | None) -> Iterator[str]:
 
 
 def _is_held_out(prompt: Prompt, data: DataConfig) -> bool:
-    return int(prompt.content[:16], 16) / 2**64 < data.eval_fraction
+    return fraction(prompt.content, HELD_OUT) < data.eval_fraction
 
 
 def _locations(data: DataConfig) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,7 +107,7 @@ def map_shards(
                 compute=ray.data.ActorPoolStrategy(size=min(placement.replicas, len(missing))),
                 num_cpus=placement.cpus,
                 num_gpus=placement.gpus if gpus is None else gpus,
-                max_restarts=2,
+                max_restarts=2,  # by default an actor that dies is restarted for ever
                 max_task_retries=2,
             )
             with surfaced():
@@ -136,18 +137,26 @@ class _ShardActor:
         return {"shard": [path.name]}
 
 
-class surfaced:
+@contextmanager
+def surfaced() -> Iterator[None]:
     """Re-raise a `TsalignError` that was raised in an actor as itself, without Ray's wrapping."""
+    try:
+        yield
+    except Exception as error:
+        if (ours := _original(error)) is not None:
+            raise TsalignError(str(ours)) from None
+        raise
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        seen = error
-        while seen is not None:
-            if isinstance(seen, TsalignError):
-                raise TsalignError(str(seen)) from None
-            seen = getattr(seen, "cause", None) or seen.__cause__
+def _original(error: BaseException | None) -> TsalignError | None:
+    """The `TsalignError` at the root of what Ray Core, Ray Data or Ray Train raised."""
+    # What Ray Core re-raises is of a class made from both RayTaskError and ours; its cause is the original.
+    if error is None or type(error) is TsalignError:
+        return error
+    failures = getattr(error, "worker_failures", {}).values()  # Ray Train's WorkerGroupError
+    wrapped = [getattr(failure, "_base_exc", failure) for failure in failures]
+    inner = [*wrapped, getattr(error, "cause", None), error.__cause__]
+    return next(filter(None, map(_original, inner)), None)
 
 
 def _check_failures(stage: Stage, counts: dict[str, float], limit: float) -> None:

@@ -186,10 +186,7 @@ def _read_json(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
 
 
 def _read_parquet(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
-    parquet = pq.ParquetFile(file)
-    names = parquet.schema_arrow.names
-    wanted = [name for name in names if name in (*COLUMNS, "input")] if set(names) & set(COLUMNS) else names
-    batches = parquet.iter_batches(batch_size=1024, columns=wanted)
+    batches = pq.ParquetFile(file).iter_batches(batch_size=1024)
     for line, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
         yield line, row, ""
 

@@ -34,7 +34,7 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
     """Sample K, let the student rank them and the teacher re-rank best against worst; distil, tune, repeat."""
     base = policy = model_from(cfg.policy, "policy")
     student = model_from(cfg.student, "student")
-    prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation, policy)
+    prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
     held_out = run.stage("held_out", load_evaluation, cfg.data, cfg.evaluation, policy)
     earlier = [run.stage("earlier", load_preferences, cfg.student_preferences)] if cfg.student_preferences else []
 

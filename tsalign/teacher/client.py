@@ -168,4 +168,4 @@ def _read(response: httpx.Response, counts: list[int]) -> Answer:
 def _finite(row: Any, count: int) -> list[float | None]:
     if not isinstance(row, list) or len(row) != count:
         return [None] * count
-    return [float(v) if isinstance(v, int | float) and math.isfinite(v) else None for v in row]
+    return [float(v) if type(v) in (int, float) and math.isfinite(v) else None for v in row]
