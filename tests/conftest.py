@@ -23,7 +23,8 @@ def ray_session() -> Iterator[None]:
     """One local Ray with room for four actors, for all tests that need it."""
     import ray
 
-    os.environ.update(WORKER_ENVIRONMENT)
+    # Workers import objectives that tests define.
+    os.environ.update(WORKER_ENVIRONMENT, PYTHONPATH=str(Path(__file__).parent))
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield

@@ -163,11 +163,13 @@ def test_overload_is_429_and_the_client_gets_through(teacher: Teacher, http: htt
 def test_sleeps_without_requests_and_wakes(teacher: Teacher, http: httpx.Client) -> None:
     import ray
 
+    def asleep() -> bool:
+        return not _replicas(teacher) and ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
+
     deadline = time.monotonic() + 30
-    while _replicas(teacher) and time.monotonic() < deadline:
+    while not asleep() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert _replicas(teacher) == 0
-    assert ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
+    assert asleep()
     assert http.post("/v1/score", json=body(ITEMS[0])).status_code == 200
     assert _replicas(teacher) == 1
 
@@ -450,3 +452,37 @@ def test_port_that_is_taken_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(TsalignError, match=rf"teacher\.port: cannot listen on 127\.0\.0\.1:{port}"):
             service._port("127.0.0.1", port)
+
+
+def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
+    reward_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def deploy(config: TeacherConfig, _model: Any, name: str, _route: str, token: str | None) -> Any:
+        asked.append((config.host, token))
+        return service.Deployment(name, "http://x", token, started_serve=True)
+
+    monkeypatch.setattr(service, "deploy", deploy)
+    monkeypatch.setattr(service, "wait_until_up", lambda *_: None)
+    for spreads in (False, True):
+        monkeypatch.setattr(service, "_spreads", lambda spreads=spreads: spreads)
+        Teacher(TeacherConfig(model=str(reward_model), token_env="NO_SUCH_VARIABLE")).client()
+    (alone, first), (wide, second) = asked
+    assert (alone, wide) == ("127.0.0.1", "0.0.0.0")
+    assert first
+    assert second
+    assert first != second
+
+
+def test_url_without_scheme() -> None:
+    with pytest.raises(TsalignError, match=r"teacher\.url: elsewhere:1: expected it to begin with http://"):
+        Teacher(TeacherConfig(url="elsewhere:1")).client()
+
+
+def test_cause_of_a_failed_start_is_the_last_error() -> None:
+    trouble = (
+        "The deployment failed. Error:\nValueError: inner\n  File x\ntsalign.errors.TsalignError: /m: no tokenizer\n"
+    )
+    assert service._cause(trouble) == "/m: no tokenizer"
+    assert service._cause("waiting for resources") == "waiting for resources"

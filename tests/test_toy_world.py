@@ -173,8 +173,8 @@ def test_groups_hold_policy_samples_with_their_scores():
     (task,) = tasks("train", 0, 1)
     (row,) = teacher_groups(0, 1, {task.prompt: ["zz"]})
     assert row["prompt"] == task.messages
-    assert "zz" in row["completions"]
-    assert row["scores"] == [judge(row["prompt"], reply) for reply in row["completions"]]
+    assert "zz" in row["texts"]
+    assert row["scores"] == [judge(row["prompt"], reply) for reply in row["texts"]]
     assert row["reference"] == task.response
 
 

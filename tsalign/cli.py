@@ -107,10 +107,13 @@ def run_command(config: Config, overrides: Overrides = None) -> None:
 def plan(config: Config, overrides: Overrides = None) -> None:
     """What a run would do and need; starts nothing."""
     from tsalign.api import load
-    from tsalign.config import parse_assignments
+    from tsalign.config import AlignConfig, parse_assignments
     from tsalign.plan import plan_tables
 
-    out.print(plan_tables(load(config, parse_assignments(overrides or []))))
+    loaded = load(config, parse_assignments(overrides or []))
+    if not isinstance(loaded, AlignConfig):
+        raise TsalignError(f"{config}: recipe {loaded.recipe} has no plan to show; it is not an alignment.")
+    out.print(plan_tables(loaded))
 
 
 @app.command()

@@ -116,7 +116,9 @@ class SFTTrainConfig(TrainConfig):
 class RewardTrainConfig(TrainConfig):
     """Distillation of the teacher's order into the student."""
 
-    objective: Literal["margin_ranking", "logistic"] = "margin_ranking"
+    objective: str = Field(
+        "margin_ranking", pattern=r"^(margin_ranking|logistic|[\w.]+:\w+)$", description="or module:Class of your own"
+    )
     margin: float = Field(1.0, ge=0)
     replay: float = Field(0.5, ge=0, description="earlier preferences mixed in, as a share of the new ones")
 
@@ -175,21 +177,26 @@ class ResourceConfig(Section):
 
 
 class RunConfig(Section):
-    """What every recipe has."""
+    """What everything that runs has."""
 
     recipe: str
     run: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+$", description="run name; default: recipe and time")
     storage: str = Field("runs", description="folder or URI (s3://, gs://) that all nodes reach")
     seed: int = Field(0, ge=0)
-    iterations: int = Field(3, ge=1)
-    data: DataConfig
-    sampling: SamplingConfig = SamplingConfig()
-    evaluation: EvaluationConfig
     resources: ResourceConfig = ResourceConfig()
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
 
 
-class TSAlignConfig(RunConfig):
+class AlignConfig(RunConfig):
+    """What every alignment recipe has."""
+
+    iterations: int = Field(3, ge=1)
+    data: DataConfig
+    sampling: SamplingConfig = SamplingConfig()
+    evaluation: EvaluationConfig
+
+
+class TSAlignConfig(AlignConfig):
     """The `ts-align` recipe: policy, student and teacher."""
 
     policy: ModelConfig

@@ -12,13 +12,13 @@ from rich.table import Table
 from upath import UPath
 
 from tsalign.config import (
+    AlignConfig,
     DPOTrainConfig,
     EvaluationConfig,
     MiningConfig,
     ModelConfig,
     Placement,
     RewardTrainConfig,
-    RunConfig,
     SamplePlacement,
     TeacherConfig,
     TrainConfig,
@@ -50,7 +50,7 @@ class Budget:
     evaluation_teacher_calls: int
 
 
-def budget(config: RunConfig) -> Budget:
+def budget(config: AlignConfig) -> Budget:
     """Count prompts, and what is made of them in one iteration."""
     every = sum(count_prompts(location) for location in _list(config.data.prompts))
     held_out = round(every * config.data.eval_fraction)
@@ -92,7 +92,7 @@ def _rows(path: UPath) -> int:
         return sum(1 for line in file if line.strip())
 
 
-def plan_tables(config: RunConfig) -> RenderableType:
+def plan_tables(config: AlignConfig) -> RenderableType:
     """The plan for the terminal: models, stages, counts, and needs at the peak."""
     counts = budget(config)
     found = list(steps(config, counts))
@@ -107,7 +107,7 @@ def plan_tables(config: RunConfig) -> RenderableType:
     return Group(title, _models(config), "", _stages(config, found), "", _counts(counts, config), peak)
 
 
-def steps(config: RunConfig, counts: Budget) -> Iterator[Step]:
+def steps(config: AlignConfig, counts: Budget) -> Iterator[Step]:
     """The stages of one iteration that a config's keys imply, in order."""
     where, mining = config.resources, getattr(config, "mining", None)
     yield Step("sample", "policy", where.sample, f"{counts.completions:,} completions")
@@ -123,7 +123,7 @@ def steps(config: RunConfig, counts: Budget) -> Iterator[Step]:
     yield Step("evaluate", config.evaluation.judge, where.score, "win rate and agreement", asks_teacher=True)
 
 
-def _training(config: RunConfig, key: str, training: TrainConfig) -> Iterator[Step]:
+def _training(config: AlignConfig, key: str, training: TrainConfig) -> Iterator[Step]:
     where, mining = config.resources, getattr(config, "mining", None)
     passes = f"{training.epochs:g} epochs, ZeRO {training.zero_stage}, {training.precision}"
     if isinstance(training, RewardTrainConfig):
@@ -156,7 +156,7 @@ def _list(locations: str | list[str]) -> list[str]:
     return [locations] if isinstance(locations, str) else locations
 
 
-def _peak(config: RunConfig, found: list[Step]) -> tuple[float, float]:
+def _peak(config: AlignConfig, found: list[Step]) -> tuple[float, float]:
     teacher = getattr(config, "teacher", None)
     deployed = teacher if teacher and not teacher.url else None
     cpus, gpus = 0.0, 0.0
@@ -168,7 +168,7 @@ def _peak(config: RunConfig, found: list[Step]) -> tuple[float, float]:
     return cpus, gpus
 
 
-def _models(config: RunConfig) -> Table:
+def _models(config: AlignConfig) -> Table:
     table = _table("role", "model", "runs as")
     for role, model in vars(config).items():
         if isinstance(model, ModelConfig):
@@ -184,7 +184,7 @@ def _runs_as(model: ModelConfig) -> str:
     return f"service, 0 to {model.max_replicas} replicas x {model.cpus:g} CPU, {model.gpus:g} GPU"
 
 
-def _stages(config: RunConfig, found: list[Step]) -> Table:
+def _stages(config: AlignConfig, found: list[Step]) -> Table:
     table = _table("stage", "who", "actors", "work in one iteration")
     for step in found:
         gpus = f", {actor_gpus(step.placement):g} GPU" if actor_gpus(step.placement) else ""
@@ -195,7 +195,7 @@ def _stages(config: RunConfig, found: list[Step]) -> Table:
     return table
 
 
-def _counts(counts: Budget, config: RunConfig) -> Table:
+def _counts(counts: Budget, config: AlignConfig) -> Table:
     """Each amount in an iteration and in total; the initial policy's answers are made and scored once."""
     table, rounds = _table("at most", "an iteration", "in total", numbers_from=1), config.iterations
     answers, asked = counts.evaluation_completions, counts.evaluation_teacher_calls

@@ -22,6 +22,7 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {}
+MODULES = ("tsalign.recipes.ts_align", "tsalign.toy.build")  # imported when a recipe is looked for
 
 
 def recipe(
@@ -42,7 +43,8 @@ def find(name: str) -> Recipe:
     Raises:
         TsalignError: no such recipe.
     """
-    import_module("tsalign.recipes.ts_align")
+    for module in MODULES:
+        import_module(module)
     if name not in RECIPES:
         raise TsalignError(f"recipe: {name!r} is not one of {', '.join(RECIPES)}.")
     return RECIPES[name]

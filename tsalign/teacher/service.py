@@ -54,16 +54,21 @@ class Teacher:
         """How any node reaches this teacher.
 
         Raises:
-            TsalignError: the teacher cannot be deployed; the message says why.
+            TsalignError: the teacher cannot be deployed, the message says why; or `url` is none.
         """
         token = os.environ.get(self.config.token_env)
         if self.config.url:
+            if not self.config.url.startswith(("http://", "https://")):
+                raise TsalignError(f"teacher.url: {self.config.url}: expected it to begin with http:// or https://.")
             return self._client(self.config.url, token, proxies=True)
         if self._deployment is None:
-            name = f"teacher-{secrets.token_hex(4)}"
-            # Only this run's actors ask it, so a token made here will do.
-            self._deployment = deploy(self.config, self._model, name, f"/{name}", token or secrets.token_urlsafe(32))
-            wait_until_up(self._deployment, self.config)
+            name, config = f"teacher-{secrets.token_hex(4)}", self.config
+            if config.host in LOOPBACK:
+                # Only this run's actors ask it, on whatever node they are: a token made here will do.
+                token = token or secrets.token_urlsafe(32)
+                config = config.model_copy(update={"host": "0.0.0.0" if _spreads() else config.host})
+            self._deployment = deploy(config, self._model, name, f"/{name}", token)
+            wait_until_up(self._deployment, config)
         return self._client(self._deployment.url, self._deployment.token)
 
     def _client(self, url: str, token: str | None, proxies: bool = False) -> TeacherClient:
@@ -98,7 +103,7 @@ def deploy(config: TeacherConfig, model: Model, name: str, route: str, token: st
 
     from tsalign.teacher.app import application
 
-    if config.host not in LOOPBACK and not os.environ.get(config.token_env):
+    if config.host not in LOOPBACK and not token:
         raise TsalignError(
             f"teacher.host: {config.host} is open to the network; set the environment variable "
             f"{config.token_env} to a bearer token, or use 127.0.0.1."
@@ -108,8 +113,7 @@ def deploy(config: TeacherConfig, model: Model, name: str, route: str, token: st
     quiet = {"enable_access_log": False, "log_level": "WARNING"}
     running = bool(serve.status().proxies)
     if not running:
-        host = "0.0.0.0" if _spreads() and config.host in LOOPBACK else config.host
-        options = {"host": host, "port": _port(host, config.port)}
+        options = {"host": config.host, "port": _port(config.host, config.port)}
         serve.start(proxy_location="HeadOnly", http_options=options, logging_config=quiet)
     target = serve.RunTarget(application(model, config, token), name, route, quiet)
     serve.run_many([target], wait_for_applications_running=False)

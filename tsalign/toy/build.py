@@ -1,7 +1,183 @@
-"""Temporary."""
+"""The toy world's models from nothing, as a recipe: the project's own stages train what the quickstart ships with."""
 
-from tsalign.toy.demonstrations import student_pairs
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import ray
+from upath import UPath
+
+from tsalign.config import DataConfig, RewardTrainConfig, RunConfig, SamplingConfig, SFTTrainConfig
+from tsalign.data.prompts import load_prompts
+from tsalign.data.shards import Row, Shard, iterate, write_shard
+from tsalign.recipes import recipe
+from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.run import Run
+from tsalign.runs.stage import Stage
+from tsalign.sampling import sample
+from tsalign.storage import remove
+from tsalign.toy import demonstrations
+from tsalign.toy.models import Shape, as_reward_model, initialise
+from tsalign.training.stage import train
+
+SHARD = 2000
+SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=16, max_model_len=128)
+ASSETS = Path(__file__).parent / "assets"
 
 
-def student_preferences():
-    return student_pairs(0, 600)
+def language(steps: int, rate: float, epochs: float = 4) -> SFTTrainConfig:
+    """Settings of a supervised training of `steps` steps of 64 replies."""
+    return SFTTrainConfig(
+        epochs=epochs,
+        batch_size=64,
+        learning_rate=rate,
+        betas=(0.9, 0.95),
+        schedule="linear",
+        warmup=0.05,
+        precision="fp32",
+        zero_stage=0,
+        checkpoint_steps=max(steps // 4, 1),
+    )
+
+
+def ranking(objective: str, rate: float, epochs: float, batch_size: int) -> RewardTrainConfig:
+    """Settings of a reward model's training."""
+    return RewardTrainConfig(
+        objective=objective,
+        margin=0.0,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=rate,
+        betas=(0.9, 0.95),
+        weight_decay=0.01,
+        schedule="linear",
+        warmup=0.05,
+        precision="fp32",
+        zero_stage=0,
+        checkpoint_steps=500,
+    )
+
+
+class ToyConfig(RunConfig):
+    """Sizes of the toy world's models and of their trainings, in steps of 64 replies or 16 groups."""
+
+    policy: Shape = Shape(hidden=64, layers=2, intermediate=192)
+    student: Shape = Shape(hidden=32, layers=2, intermediate=96)
+    teacher: Shape = Shape(hidden=64, layers=3, intermediate=192)
+    teacher_fresh_layers: int = 2
+    policy_steps: int = 2000
+    noisy_steps: int = 1000
+    student_steps: int = 1200
+    student_pairs: int = 600
+    teacher_steps: int = 2000
+    teacher_groups: int = 32000
+    teacher_epochs: float = 4
+    proxy_steps: int = 64
+
+
+SHORT = {
+    "policy_steps": 8,
+    "noisy_steps": 4,
+    "student_steps": 8,
+    "teacher_steps": 8,
+    "teacher_groups": 64,
+    "proxy_steps": 4,
+    "student_pairs": 64,
+}
+
+
+def build(out: Path, short: bool = False, seed: int = 0) -> None:
+    """Build policy, student and teacher into `out`, by a run beside it that can be resumed.
+
+    Args:
+        short: a few steps of each training, to see that it works.
+    """
+    from tsalign.api import run
+
+    storage = out.absolute().parent
+    sizes = SHORT if short else {}
+    run(ToyConfig(recipe="toy", run=f"{out.name}-build", storage=str(storage), seed=seed, **sizes))
+    for role in ("policy", "student", "teacher"):
+        shutil.copytree(storage / f"{out.name}-build" / role, out / role, dirs_exist_ok=True)
+
+
+@recipe("toy", ToyConfig)
+def toy(run: Run, cfg: ToyConfig) -> None:
+    """A base policy with bad habits, a small student that half knows what is good, a teacher that knows well."""
+    clean = run.stage("clean_rows", generate, "clean_rows", 64 * cfg.policy_steps // 4)
+    learning = run.overlap(grow_teacher, run, cfg, clean)
+    blank = run.stage("policy_blank", initialise, cfg.policy)
+    skilled = run.stage("policy_clean", train, blank, [clean], language(cfg.policy_steps, 6e-3), "policy")
+    noisy = run.stage("noisy_rows", generate, "noisy_rows", 64 * cfg.noisy_steps // 2)
+    policy = run.stage("policy", train, skilled, [noisy], language(cfg.noisy_steps, 2e-3, epochs=2), "policy")
+
+    few = run.stage("student_rows", generate, "clean_rows", 64 * cfg.student_steps // 4)
+    small = run.stage("student_blank", initialise, cfg.student)
+    trunk = run.stage("student_trunk", train, small, [few], language(cfg.student_steps, 6e-3), "student")
+    fresh = run.stage("student_fresh", as_reward_model, trunk, 0)
+    pairs = run.stage("student_pairs", generate, "student_pairs", cfg.student_pairs)
+    run.stage("student", train, fresh, [pairs], ranking("logistic", 1e-3, 2, 64), "student")
+
+    proxy = run.stage(
+        "proxy",
+        train,
+        policy,
+        [clean],
+        language(cfg.proxy_steps, 1e-3, cfg.proxy_steps / cfg.policy_steps * 4),
+        "policy",
+    )
+    prompts = run.stage("prompts", load_prompts, DataConfig(prompts="toy:train"), {}, policy)
+    samples = [
+        run.stage(f"samples_{i}", sample, writer, prompts, SAMPLING, None) for i, writer in enumerate((policy, proxy))
+    ]
+    groups = run.stage("teacher_groups", group_samples, samples, cfg.teacher_groups)
+    config = ranking("tsalign.toy.objective:GroupReward", 2e-3, cfg.teacher_epochs, 16)
+    run.stage("teacher", train, learning.result(), [groups], config, "student")
+
+
+def grow_teacher(run: Run, cfg: ToyConfig, clean: Dataset) -> Model:
+    """The teacher before it has seen a preference: a language model of right replies with fresh layers on top."""
+    blank = run.stage("teacher_blank", initialise, cfg.teacher)
+    trunk = run.stage("teacher_trunk", train, blank, [clean], language(cfg.teacher_steps, 4e-3), "student")
+    return run.stage("teacher_fresh", as_reward_model, trunk, cfg.teacher_fresh_layers)
+
+
+def generate(stage: Stage, kind: str, count: int) -> Dataset:
+    """`count` rows of a generator in `tsalign.toy.demonstrations`, as shards."""
+    return _shards(stage, getattr(demonstrations, kind), stage.seed, count)
+
+
+def group_samples(stage: Stage, samples: list[Dataset], count: int) -> Dataset:
+    """Groups of replies to rank: right ones, demonstrations, near misses, and the policy's own."""
+    return _shards(stage, _groups, stage.seed, count, samples)
+
+
+def _groups(seed: int, count: int, samples: list[Dataset]) -> Iterator[Row]:
+    texts: dict[str, list[str]] = defaultdict(list)
+    for row in iterate(samples):
+        texts[row["prompt"][-1]["content"]] += [completion["text"] for completion in row["completions"]]
+    return demonstrations.teacher_groups(seed, count, texts)
+
+
+def student_preferences() -> Iterator[dict[str, Any]]:
+    """What the shipped student learnt from, for replay."""
+    return demonstrations.student_pairs(0, ToyConfig(recipe="toy").student_pairs)
+
+
+def _shards(stage: Stage, make: Callable[..., Iterator[Row]], *arguments: Any) -> Dataset:
+    """Rows into shards, made in a task so that the driver holds none."""
+    ray.get(ray.remote(num_cpus=1)(_write).remote(stage.out, make, *arguments))
+    return Dataset(str(stage.out), stage.fingerprint)
+
+
+def _write(out: UPath, make: Callable[..., Iterator[Row]], *arguments: Any) -> None:
+    remove(out)
+    rows, number = make(*arguments), 0
+    while chunk := list(islice(rows, SHARD)):
+        write_shard(out / f"part-{number:05}.parquet", Shard(chunk))
+        number += 1

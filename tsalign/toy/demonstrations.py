@@ -59,7 +59,7 @@ def teacher_groups(seed: int, n: int, base_samples: Samples | None = None) -> It
         replies += rng.sample(own, min(3, len(own)))
         group = list(dict.fromkeys(replies))
         scores = [judge(task.messages, reply) for reply in group]
-        yield {"prompt": task.messages, "completions": group, "scores": scores, "reference": task.response}
+        yield {"prompt": task.messages, "texts": group, "scores": scores, "reference": task.response}
 
 
 def student_pairs(seed: int, n: int, flip: float = 0.25, base_samples: Samples | None = None) -> Iterator[Row]:

@@ -36,7 +36,7 @@ def ordered_pairs(values: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
 class PairwiseRanking:
     """Mean of `pair_loss` over the ordered pairs of each example.
 
-    Rows: preferences (`chosen`, `rejected`), or rankings (`completions` as texts with `scores`).
+    Rows: preferences (`chosen`, `rejected`), or rankings (`texts` with `scores`).
     """
 
     model: Literal["reward"] = "reward"
@@ -50,7 +50,7 @@ class PairwiseRanking:
         if "chosen" in row:
             texts, values = [row["chosen"][-1]["content"], row["rejected"][-1]["content"]], [1.0, 0.0]
         else:
-            texts, values = row["completions"], list(row["scores"])
+            texts, values = row["texts"], list(row["scores"])
         if len(set(values)) < 2:
             return None
         pairs = [encode_pair(tokenizer, row["prompt"], text) for text in texts]

@@ -1,0 +1,64 @@
+"""Models of the toy world before any training: random weights, and reward models grown from a language model."""
+
+from __future__ import annotations
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+from tsalign.config import Section
+from tsalign.runs.artifacts import Model
+from tsalign.runs.stage import Stage
+from tsalign.toy.tokenizer import build_tokenizer
+
+HEAD_SIZE = 32  # the smallest that vLLM has on CPU
+
+
+class Shape(Section):
+    """The size of a Llama."""
+
+    hidden: int
+    layers: int
+    intermediate: int
+
+
+def initialise(stage: Stage, shape: Shape) -> Model:
+    """A causal LM with random weights, tied embeddings, and the toy tokenizer."""
+    torch.manual_seed(stage.seed)
+    tokenizer = build_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.hidden // HEAD_SIZE,
+        num_key_value_heads=shape.hidden // HEAD_SIZE,
+        head_dim=HEAD_SIZE,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        initializer_range=0.1,  # small models learn to copy sooner than from the usual 0.02
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(str(stage.out))
+    tokenizer.save_pretrained(str(stage.out))
+    return Model(str(stage.out), stage.fingerprint)
+
+
+def as_reward_model(stage: Stage, trunk: Model, fresh_layers: int) -> Model:
+    """A reward model on the body of a causal LM, with `fresh_layers` more on top that begin close to doing nothing."""
+    torch.manual_seed(stage.seed)
+    body = AutoModelForCausalLM.from_pretrained(trunk.path)
+    config = LlamaConfig.from_pretrained(
+        trunk.path, num_labels=1, num_hidden_layers=body.config.num_hidden_layers + fresh_layers, layer_types=None
+    )
+    model = LlamaForSequenceClassification(config)
+    model.model.load_state_dict(body.model.state_dict(), strict=False)
+    with torch.no_grad():
+        for layer in model.model.layers[body.config.num_hidden_layers :]:
+            layer.self_attn.o_proj.weight *= 0.1
+            layer.mlp.down_proj.weight *= 0.1
+        model.score.weight *= 0.1
+    model.save_pretrained(str(stage.out))
+    build_tokenizer().save_pretrained(str(stage.out))
+    return Model(str(stage.out), stage.fingerprint)
