@@ -43,8 +43,9 @@ def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> di
     loaded = config if isinstance(config, RunConfig) else load(config, dotted)
     name = loaded.run or f"{loaded.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
     active = Run(loaded, name)
-    with active.open(), ray_session():
-        find(loaded.recipe).function(active, loaded)
+    if not active.finished():
+        with active.open(), ray_session():
+            find(loaded.recipe).function(active, loaded)
     return summarise(active.dir)
 
 

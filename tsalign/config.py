@@ -138,7 +138,7 @@ class EvaluationConfig(Section):
     """Win rate against the initial policy, and the student's agreement."""
 
     sets: dict[str, str] = Field(default_factory=dict, description="name: prompt file; toy:test gives seven")
-    judge: str = Field(description="module:function, or reward:<model>")
+    judge: str = Field(description="module:function, reward:<model> or logprob:<model>")
     temperatures: tuple[float, ...] = (1.0,)
     k: int = Field(2, ge=2, description="completions per prompt and temperature; pairs of them measure agreement")
     prompts_per_set: int = Field(200, ge=1)

@@ -110,17 +110,17 @@ def plan_tables(config: AlignConfig) -> RenderableType:
 def steps(config: AlignConfig, counts: Budget) -> Iterator[Step]:
     """The stages of one iteration that a config's keys imply, in order."""
     where, mining = config.resources, getattr(config, "mining", None)
-    yield Step("sample", "policy", where.sample, f"{counts.completions:,} completions")
+    yield Step("candidates", "policy", where.sample, f"{counts.completions:,} completions")
     if counts.student_scores:
-        yield Step("score", "student", where.score, f"{counts.student_scores:,} scores")
+        yield Step("scores", "student", where.score, f"{counts.student_scores:,} scores")
     if mining:
         calls = counts.teacher_calls
-        yield Step("mine", "teacher", where.mine, f"{calls:,} teacher calls, {mining.strategy}", calls > 0)
+        yield Step("preferences", "teacher", where.mine, f"{calls:,} teacher calls, {mining.strategy}", calls > 0)
     for key, training in vars(config).items():
         if isinstance(training, TrainConfig):
             yield from _training(config, key, training)
-    yield Step("answer", "policy", where.sample, f"{counts.evaluation_completions:,} completions, held-out")
-    yield Step("evaluate", config.evaluation.judge, where.score, "win rate and agreement", asks_teacher=True)
+    yield Step("answers", "policy", where.sample, f"{counts.evaluation_completions:,} completions, held-out")
+    yield Step("evaluation", config.evaluation.judge, where.score, "win rate and agreement", asks_teacher=True)
 
 
 def _training(config: AlignConfig, key: str, training: TrainConfig) -> Iterator[Step]:
@@ -128,11 +128,11 @@ def _training(config: AlignConfig, key: str, training: TrainConfig) -> Iterator[
     passes = f"{training.epochs:g} epochs, ZeRO {training.zero_stage}, {training.precision}"
     if isinstance(training, RewardTrainConfig):
         if mining is None or mining.strategy != "student-only":
-            yield Step(key, "student", where.train_student, passes)
+            yield Step("student", f"student, {key}", where.train_student, passes)
         return
     if isinstance(training, DPOTrainConfig):
         yield Step("reference", f"{training.reference} policy", where.score, "log-probs of the preferences")
-    yield Step(key, "policy", where.train_policy, passes)
+    yield Step("policy", f"policy, {key}", where.train_policy, passes)
 
 
 def actor_gpus(placement: Placement) -> float:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerBase,
+)
 
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.tensors import padding_id
@@ -29,14 +34,15 @@ def load(model: Model, head: Literal["causal", "reward"], dtype: torch.dtype) ->
     Raises:
         TsalignError: a sequence classifier with more than one label where a reward model is needed.
     """
-    options: dict[str, Any] = {"num_labels": 1} if head == "reward" else {}
     tokenizer = load_tokenizer(model)
+    options: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     with local_folder(model.path) as folder:
-        loaded = HEADS[head].from_pretrained(
-            folder, dtype=dtype, revision=model.revision, trust_remote_code=model.trust_remote_code, **options
-        )
-    if head == "reward" and loaded.config.num_labels != 1:
-        raise TsalignError(f"{model.path}: a reward model has one label, this one has {loaded.config.num_labels}.")
+        config = AutoConfig.from_pretrained(folder, **options)
+        if head == "reward":
+            if "SequenceClassification" in str(config.architectures) and config.num_labels != 1:
+                raise TsalignError(f"{model.path}: a reward model has one label, this one has {config.num_labels}.")
+            config.num_labels = 1
+        loaded = HEADS[head].from_pretrained(folder, config=config, dtype=dtype, **options)
     loaded.config.pad_token_id = padding_id(tokenizer)
     return loaded, tokenizer
 

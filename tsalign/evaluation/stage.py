@@ -8,24 +8,15 @@ from typing import Any
 
 from upath import UPath
 
-from tsalign.config import EvaluationConfig, ModelConfig
+from tsalign.config import EvaluationConfig
 from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows
 from tsalign.evaluation.metrics import agreements, bootstrap_mean, outcome
-from tsalign.runs.artifacts import Dataset, Model, model_from
+from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.stage import Stage
-from tsalign.scoring import Scorer
-from tsalign.scoring.function import PythonFunction
+from tsalign.scoring import Scorer, named
 from tsalign.scoring.reward_model import RewardModel
 from tsalign.scoring.stage import add_scores
 from tsalign.storage import write_json
-
-
-def judge_from(evaluation: EvaluationConfig) -> Scorer:
-    """The scorer that `evaluation.judge` names: `reward:<model>` or `module:function`."""
-    kind, _, name = evaluation.judge.partition(":")
-    if kind == "reward":
-        return RewardModel(model_from(ModelConfig(model=name), "evaluation.judge"))
-    return PythonFunction(evaluation.judge)
 
 
 def evaluate(
@@ -45,7 +36,7 @@ def evaluate(
     """
     arguments: dict[str, Any] = {
         "base": base,
-        "judge": judge_from(evaluation),
+        "judge": named(evaluation.judge),
         "teacher": teacher,
         "students": students,
         "temperature": evaluation.temperatures[0],

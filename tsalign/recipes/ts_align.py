@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from tsalign.config import MiningConfig, SamplingConfig, TSAlignConfig
 from tsalign.data.preferences import load_preferences
 from tsalign.data.prompts import load_evaluation, load_prompts, portion
-from tsalign.evaluation.stage import evaluate, judge_from
+from tsalign.evaluation.stage import evaluate
 from tsalign.mining import mine
 from tsalign.recipes import recipe
 from tsalign.runs.artifacts import Dataset, Model, model_from
 from tsalign.runs.run import Iteration, Run
 from tsalign.sampling import sample
+from tsalign.scoring import named
 from tsalign.scoring.logprob import LogProb
 from tsalign.scoring.reward_model import RewardModel
 from tsalign.scoring.stage import score
@@ -83,7 +84,7 @@ class Exam:
 def examine_base(run: Run, cfg: TSAlignConfig, base: Model, held_out: Dataset, teacher: TeacherClient) -> Dataset:
     """The initial policy's answers to the held-out prompts, judged and scored once for all iterations."""
     answers = run.stage("base_answers", sample, base, held_out, exam_sampling(cfg), cfg.evaluation.temperatures)
-    return run.stage("base_scores", score, answers, {"judge": judge_from(cfg.evaluation), "teacher": teacher})
+    return run.stage("base_scores", score, answers, {"judge": named(cfg.evaluation.judge), "teacher": teacher})
 
 
 def examine(it: Iteration, exam: Exam, policy: Model, students: tuple[Model, Model]) -> None:

@@ -39,6 +39,14 @@ class Run:
         self._lock = threading.Lock()
         self._overlapping: list[Future[Any]] = []
 
+    def finished(self) -> bool:
+        """Whether this very config was run to its end."""
+        path = self.dir / "config.yaml"
+        return status(self.dir) == "done" and path.read_text() == self._config_text()
+
+    def _config_text(self) -> str:
+        return yaml.safe_dump({**self.config.model_dump(mode="json"), "run": self.name}, sort_keys=False)
+
     @contextmanager
     def open(self) -> Iterator[None]:
         """Mark the run as running, keep its heartbeat, and record how it ended.
@@ -49,8 +57,7 @@ class Run:
         if status(self.dir) == "running":
             raise TsalignError(f"run {self.name} is running already in another process; stop that one first.")
         self.dir.mkdir(parents=True, exist_ok=True)
-        content = {**self.config.model_dump(mode="json", by_alias=True), "run": self.name}
-        (self.dir / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        (self.dir / "config.yaml").write_text(self._config_text())
         write_json(self.dir / "provenance.json", provenance())
         self.ledger.append(run="started", pid=os.getpid(), host=socket.gethostname())
         stop = threading.Event()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from tsalign.config import ModelConfig
+from tsalign.runs.artifacts import model_from
 from tsalign.scoring.function import PythonFunction
 from tsalign.scoring.logprob import LogProb
 from tsalign.scoring.reward_model import RewardModel
@@ -26,11 +28,17 @@ class Scorer(Protocol):
         """The function that scores a batch, in order; None where an item could not be scored."""
 
 
-SCORERS: dict[str, Callable[..., Scorer]] = {
-    "reward_model": RewardModel,
-    "logprob": LogProb,
+SCORERS: dict[str, Callable[[str], Scorer]] = {
+    "reward": lambda model: RewardModel(model_from(ModelConfig(model=model), "reward")),
+    "logprob": lambda model: LogProb(model_from(ModelConfig(model=model), "logprob"), "mean", sampled_tokens=False),
     "function": PythonFunction,
 }
+
+
+def named(name: str) -> Scorer:
+    """The scorer that a config names: `reward:<model>`, `logprob:<model>`, or `module:function`."""
+    kind, _, rest = name.partition(":")
+    return SCORERS[kind](rest) if kind in SCORERS else PythonFunction(name)
 
 
 def items(row: dict[str, Any]) -> list[Item]:

@@ -26,6 +26,7 @@ from tsalign.toy.models import Shape, as_reward_model, initialise
 from tsalign.training.stage import train
 
 SHARD = 2000
+GROUPS = "tsalign.toy.objective:GroupReward"
 SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=16, max_model_len=128)
 ASSETS = Path(__file__).parent / "assets"
 
@@ -67,13 +68,16 @@ class ToyConfig(RunConfig):
     """Sizes of the toy world's models and of their trainings, in steps of 64 replies or 16 groups."""
 
     policy: Shape = Shape(hidden=64, layers=2, intermediate=192)
-    student: Shape = Shape(hidden=32, layers=2, intermediate=96)
+    student: Shape = Shape(hidden=64, layers=2, intermediate=128)
     teacher: Shape = Shape(hidden=64, layers=3, intermediate=192)
+    student_fresh_layers: int = 1
     teacher_fresh_layers: int = 2
     policy_steps: int = 2000
     noisy_steps: int = 1000
     student_steps: int = 1200
+    student_groups: int = 8000
     student_pairs: int = 600
+    student_flips: float = 0.4
     teacher_steps: int = 2000
     teacher_groups: int = 32000
     teacher_epochs: float = 4
@@ -86,6 +90,7 @@ SHORT = {
     "student_steps": 8,
     "teacher_steps": 8,
     "teacher_groups": 64,
+    "student_groups": 64,
     "proxy_steps": 4,
     "student_pairs": 64,
 }
@@ -119,9 +124,7 @@ def toy(run: Run, cfg: ToyConfig) -> None:
     few = run.stage("student_rows", generate, "clean_rows", 64 * cfg.student_steps // 4)
     small = run.stage("student_blank", initialise, cfg.student)
     trunk = run.stage("student_trunk", train, small, [few], language(cfg.student_steps, 6e-3), "student")
-    fresh = run.stage("student_fresh", as_reward_model, trunk, 0)
-    pairs = run.stage("student_pairs", generate, "student_pairs", cfg.student_pairs)
-    run.stage("student", train, fresh, [pairs], ranking("logistic", 1e-3, 2, 64), "student")
+    fresh = run.stage("student_fresh", as_reward_model, trunk, cfg.student_fresh_layers)
 
     proxy = run.stage(
         "proxy",
@@ -136,8 +139,14 @@ def toy(run: Run, cfg: ToyConfig) -> None:
         run.stage(f"samples_{i}", sample, writer, prompts, SAMPLING, None) for i, writer in enumerate((policy, proxy))
     ]
     groups = run.stage("teacher_groups", group_samples, samples, cfg.teacher_groups)
-    config = ranking("tsalign.toy.objective:GroupReward", 2e-3, cfg.teacher_epochs, 16)
-    run.stage("teacher", train, learning.result(), [groups], config, "student")
+    ranked = ranking(GROUPS, 2e-3, cfg.teacher_epochs, 16)
+    teaching = run.overlap(run.stage, "teacher", train, learning.result(), [groups], ranked, "student")
+    few_groups = run.stage("student_groups", group_samples, samples, cfg.student_groups)
+    informed = run.stage("student_informed", train, fresh, [few_groups], ranking(GROUPS, 2e-3, 2, 16), "student")
+    # What the student learnt from people: few pairs, and many of them labelled wrongly.
+    pairs = run.stage("student_pairs", generate, "student_pairs", cfg.student_pairs, cfg.student_flips)
+    run.stage("student", train, informed, [pairs], ranking("logistic", 1e-3, 2, 64), "student")
+    teaching.result()
 
 
 def grow_teacher(run: Run, cfg: ToyConfig, clean: Dataset) -> Model:
@@ -147,9 +156,9 @@ def grow_teacher(run: Run, cfg: ToyConfig, clean: Dataset) -> Model:
     return run.stage("teacher_fresh", as_reward_model, trunk, cfg.teacher_fresh_layers)
 
 
-def generate(stage: Stage, kind: str, count: int) -> Dataset:
+def generate(stage: Stage, kind: str, count: int, *more: float) -> Dataset:
     """`count` rows of a generator in `tsalign.toy.demonstrations`, as shards."""
-    return _shards(stage, getattr(demonstrations, kind), stage.seed, count)
+    return _shards(stage, getattr(demonstrations, kind), stage.seed, count, *more)
 
 
 def group_samples(stage: Stage, samples: list[Dataset], count: int) -> Dataset:
@@ -166,7 +175,8 @@ def _groups(seed: int, count: int, samples: list[Dataset]) -> Iterator[Row]:
 
 def student_preferences() -> Iterator[dict[str, Any]]:
     """What the shipped student learnt from, for replay."""
-    return demonstrations.student_pairs(0, ToyConfig(recipe="toy").student_pairs)
+    shipped = ToyConfig(recipe="toy")
+    return demonstrations.student_pairs(shipped.seed, shipped.student_pairs, shipped.student_flips)
 
 
 def _shards(stage: Stage, make: Callable[..., Iterator[Row]], *arguments: Any) -> Dataset:

@@ -11,6 +11,7 @@ from tsalign.runs.stage import Stage
 from tsalign.toy.tokenizer import build_tokenizer
 
 HEAD_SIZE = 32  # the smallest that vLLM has on CPU
+POSITIONS = 2048  # far beyond what training shows, so that the models run on anybody's prompts
 
 
 class Shape(Section):
@@ -33,7 +34,7 @@ def initialise(stage: Stage, shape: Shape) -> Model:
         num_attention_heads=shape.hidden // HEAD_SIZE,
         num_key_value_heads=shape.hidden // HEAD_SIZE,
         head_dim=HEAD_SIZE,
-        max_position_embeddings=128,
+        max_position_embeddings=POSITIONS,
         tie_word_embeddings=True,
         initializer_range=0.1,  # small models learn to copy sooner than from the usual 0.02
         pad_token_id=tokenizer.pad_token_id,

@@ -47,5 +47,5 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         additional_special_tokens=["<user>", "<assistant>", "<system>"],
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
-        model_max_length=128,
+        model_max_length=2048,
     )

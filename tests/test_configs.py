@@ -1,0 +1,49 @@
+"""The configs that ship: all valid, all planned, and one run for real on prompts from a file, with vLLM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import tsalign
+from tsalign.api import load
+from tsalign.cli import app
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_are_valid_and_planned(path: Path) -> None:
+    assert load(path, {}).recipe == "ts-align"
+    result = CliRunner().invoke(app, ["plan", str(path), "data.prompts=toy:train"])
+    assert result.exit_code == 0
+    assert "teacher calls, mining" in result.stdout
+
+
+INSTRUCTIONS = [
+    {"instruction": f"Rewrite the sentence {index} times, politely.", "input": "Give me the book!", "output": "..."}
+    for index in range(40)
+]
+
+
+def test_any_prompts_with_vllm_on_cpu(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    prompts = tmp_path / "instructions.json"
+    prompts.write_text(json.dumps(INSTRUCTIONS))
+    summary = tsalign.run(
+        ROOT / "configs" / "any_prompts.yaml",
+        run="mine",
+        data__prompts=str(prompts),
+        data__eval_fraction=0.3,
+        sampling__max_tokens=8,
+    )
+    assert summary["status"] == "done"
+    (iteration,) = summary["iterations"]
+    assert set(iteration["win_rate"]["by_set"]) == {"held_out"}
+    assert iteration["teacher_calls"] > 0
+    ledger = (tmp_path / "runs" / "mine" / "ledger.jsonl").read_text()
+    assert '"stage": "1/policy", "state": "done"' in ledger
