@@ -107,8 +107,7 @@ def map_shards(
                 compute=ray.data.ActorPoolStrategy(size=min(placement.replicas, len(missing))),
                 num_cpus=placement.cpus,
                 num_gpus=placement.gpus if gpus is None else gpus,
-                max_restarts=2,  # by default an actor that dies is restarted for ever
-                max_task_retries=2,
+                max_task_retries=2,  # a shard that kills its actor is not tried for ever
             )
             with surfaced():
                 for _ in reports.iter_rows():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,7 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _quiet()
     own = "RAY_ADDRESS" not in os.environ
     for name, value in WORKER_ENVIRONMENT.items() if own else ():
         os.environ.setdefault(name, value)
@@ -42,8 +44,15 @@ def ray_session() -> Iterator[None]:
     )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _quiet() -> None:
+    """Keep Ray's notices on its own defaults out of the terminal; errors stay."""
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray Data has no other way yet to bound the retries of a task.
+    warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)

@@ -6,14 +6,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import deepspeed
 import ray.train
 import torch
 import torch.distributed as dist
-from ray.util.queue import Queue
 from transformers.integrations import HfDeepSpeedConfig
 from upath import UPath
 
@@ -22,34 +20,16 @@ from tsalign.data.loading import load
 from tsalign.data.shards import Row, iterate, read_counts, read_rows
 from tsalign.data.tensors import padding_id
 from tsalign.errors import TsalignError
-from tsalign.runs.artifacts import Dataset, Model
 from tsalign.storage import put_folder
 from tsalign.training.examples import Example, ExampleStore, collate, sample_replay, save_examples
-from tsalign.training.objectives import Objective
+from tsalign.training.job import Job
 from tsalign.training.schedule import MicroBatch, learning_rate, micro_batches, step_indices, total_steps
 
 TAG = "checkpoint"
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that a worker needs to know."""
-
-    model: Model
-    datasets: list[Dataset]
-    replay: list[Dataset]
-    replay_share: float
-    objective: Objective
-    config: TrainConfig
-    seed: int
-    work: str
-    out: str
-    reports: Queue
-
-
-def train_worker(settings: dict[str, Any]) -> None:
-    """Train `settings["job"]` from its last checkpoint, or from the start, and export the model."""
-    job: Job = settings["job"]
+def run(job: Job) -> None:
+    """Train from the last checkpoint, or from the start, and export the model."""
     rank, workers = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
     torch.manual_seed(job.seed)
     zero = deepspeed_config(job.config)

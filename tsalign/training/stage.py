@@ -12,6 +12,7 @@ from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.stage import Stage
 from tsalign.storage import remove
 from tsalign.training import objectives
+from tsalign.training.job import Job, train_worker
 
 
 def train(
@@ -37,8 +38,6 @@ def train(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
-
-    from tsalign.training.loop import Job, train_worker
 
     placement = getattr(stage.resources, f"train_{role}")
     stage.wait_for(placement.replicas, placement.cpus, placement.gpus)
