@@ -172,7 +172,7 @@ class Run:
             seconds=seconds,
             counts=counts,
         )
-        console.print(f"[green]✓[/] {full:<28} {seconds:7.1f} s   {_line(counts)}", highlight=False)
+        console.print(f"[green]✓[/] {full:<28} {seconds:7.1f} s   {_line(counts)}", highlight=False, soft_wrap=True)
         return output
 
     def _record(self, **entry: Any) -> None:
