@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsalign.config import MiningConfig
-from tsalign.mining import MineWorker, best_and_worst, nominate, preference, random_pair
+from tsalign.mining import MineWorker, best_and_worst, identical, nominate, preference, random_pair
 from tsalign.scoring import Item
 
 
@@ -61,9 +61,10 @@ def test_the_teacher_flips_the_students_order() -> None:
 
 def test_identical_and_tied_pairs_are_dropped_and_counted() -> None:
     rows = [candidate_set(["x", "x"], [0.0, 1.0]), candidate_set(["ab", "cd"], [0.0, 1.0])]
-    shard, _ = mined(rows)
+    shard, teacher = mined(rows)
     assert shard.rows == []
     assert (shard.counts["identical"], shard.counts["tied"]) == (1, 1)
+    assert teacher.calls == 2
 
 
 def test_a_completion_without_a_score_is_a_failed_row() -> None:
@@ -112,12 +113,14 @@ def test_a_random_pair_differs_where_it_can(texts: list[str], seed: int) -> None
 @given(st.lists(st.floats(-3, 3), min_size=2, max_size=6), st.lists(st.floats(-3, 3), min_size=2, max_size=2))
 def test_chosen_never_scores_below_rejected(student: list[float], labels: list[float]) -> None:
     row = candidate_set([f"t{i}" for i in range(len(student))], student)
-    made = preference(row, nominate(row, "ts-align", 0), labels, tie_margin=0.0)
-    if isinstance(made, dict):
+    nominees = nominate(row, "ts-align", 0)
+    assert identical(row, nominees) == (max(student) == min(student))
+    made = preference(row, nominees, labels, tie_margin=0.0)
+    if made:
         assert made["score.label"][0] > made["score.label"][1]
         assert made["flipped"] == (made["score.student"][0] < made["score.student"][1])
     else:
-        assert made == ("tied" if max(student) != min(student) else "identical")
+        assert labels[0] == labels[1]
 
 
 def test_refresh_needs_the_paper_s_strategy() -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,8 @@ def test_the_summary_is_complete(folder: Path) -> None:
     families = {"add", "sort", "reverse", "count", "upper", "max", "date"}
     assert set(iteration["win_rate"]["by_set"]) == families
     assert iteration["win_rate"]["ci95"][0] <= iteration["win_rate"]["mean"] <= iteration["win_rate"]["ci95"][1]
-    assert iteration["teacher_calls"] == 2 * 96
+    # Two a prompt, less what was identical or had been asked before.
+    assert 2 * Counts(folder, "1/preferences")["rows"] * 0.9 <= iteration["teacher_calls"] <= 2 * 96
     assert set(iteration["student_agreement"]) == {"before", "after"}
     stages = {"candidates", "scores", "preferences", "student", "reference_0", "policy", "answers", "evaluation"}
     assert stages <= set(iteration["seconds"])
@@ -168,12 +168,11 @@ def test_a_run_killed_three_times_ends_as_if_it_never_was(folder: Path) -> None:
     # What was committed before a kill was not made again.
     assert committed
     assert {part: Path(part).stat().st_mtime_ns for part in committed} == committed
-    steps = [m["step"] for m in read_lines(UPath(folder / "runs/cut/metrics.jsonl")) if m["stage"] == "policy"]
-    resumed = [step for step, following in pairwise(steps) if following < step]
-    assert len(resumed) == 1
-    restart = steps[steps.index(resumed[0]) + 1]
-    assert restart >= 10
-    assert resumed[0] - restart < 10 + 10
+    policy = [m for m in read_lines(UPath(folder / "runs/cut/metrics.jsonl")) if m["stage"] == "policy"]
+    first, again = (index for index, m in enumerate(policy) if "examples" in m)
+    assert policy[first]["step"] == 0
+    assert policy[again]["step"] >= 10
+    assert policy[again - 1]["step"] - policy[again]["step"] < 2 * CONFIG["tune"]["checkpoint_steps"]
     # And the end is the same: rows, and weights to the bit.
     whole = folder / "runs" / "whole" / "iterations" / "1"
     for stage in ("candidates", "scores", "preferences", "reference_0", "evaluation"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,21 +42,21 @@ def nominate(row: Row, strategy: str, seed: int) -> list[int]:
     return list(best_and_worst(row["score.student"]))
 
 
-def preference(row: Row, nominees: Sequence[int], labels: Sequence[float], tie_margin: float) -> Row | str:
-    """The preference between the nominees with the highest and the lowest label.
+def identical(row: Row, nominees: Sequence[int]) -> bool:
+    """Whether all nominees have the same text, so that there is nothing to ask."""
+    return len({row["completions"][index]["text"] for index in nominees}) == 1
+
+
+def preference(row: Row, nominees: Sequence[int], labels: Sequence[float], tie_margin: float) -> Row | None:
+    """The preference between the nominees with the highest and the lowest label; None where these are tied.
 
     Args:
         labels: one score a nominee: the teacher's, or the student's where no teacher is asked.
-
-    Returns:
-        The row, or why there is none: `identical` texts or `tied` labels.
     """
-    if len({row["completions"][index]["text"] for index in nominees}) == 1:
-        return "identical"
     best, worst = best_and_worst(labels)
     chosen, rejected = row["completions"][nominees[best]], row["completions"][nominees[worst]]
     if labels[best] - labels[worst] <= tie_margin:
-        return "tied"
+        return None
     student = row.get("score.student")
     return {
         **{name: row[name] for name in ("prompt_id", "set", "prompt", "prompt_ids", "writer", "sampling")},
@@ -111,35 +110,30 @@ class MineWorker:
         self.mining, self.seed, self.share = mining, seed, share
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
-        rows = in_share(rows, self.share)
-        nominees = [nominate(row, self.mining.strategy, self.seed) for row in rows]
-        labels, cost = self._labels(rows, nominees)
-        counts: Counter[str] = Counter(cost)
-        kept, failed = [], []
-        for row, chosen, label in zip(rows, nominees, labels):
+        nominated = [(row, nominate(row, self.mining.strategy, self.seed)) for row in in_share(rows, self.share)]
+        asked = [(row, nominees) for row, nominees in nominated if not identical(row, nominees)]
+        labels, cost = self._labels(asked)
+        kept, failed, tied = [], [], 0
+        for (row, nominees), label in zip(asked, labels):
             if None in label:
                 failed.append({"prompt_id": row["prompt_id"], "reason": "the teacher gave no score"})
-                continue
-            made = preference(row, chosen, label, self.mining.tie_margin)
-            if isinstance(made, str):
-                counts[made] += 1
-            else:
+            elif made := preference(row, nominees, label, self.mining.tie_margin):
                 kept.append(made)
-                counts["flipped"] += made["flipped"]
-        return Shard(kept, failed, {"identical": 0, "tied": 0, "flipped": 0, **counts})
+            else:
+                tied += 1
+        flipped = sum(row["flipped"] for row in kept)
+        counts = {"identical": len(nominated) - len(asked), "tied": tied, "flipped": flipped}
+        return Shard(kept, failed, counts | cost)
 
-    def _labels(self, rows: list[Row], nominees: list[list[int]]) -> tuple[list[list[Any]], dict[str, float]]:
+    def _labels(self, nominated: list[tuple[Row, list[int]]]) -> tuple[list[list[Any]], dict[str, float]]:
         """A label for each nominee, and what the teacher was asked: evaluations and tokens."""
         if self.teacher is None:
-            return [[row["score.student"][i] for i in chosen] for row, chosen in zip(rows, nominees)], {}
+            return [[row["score.student"][i] for i in nominees] for row, nominees in nominated], {}
         calls, tokens = self.teacher.calls, self.teacher.tokens
         asked: list[Item] = []
-        for row, chosen in zip(rows, nominees):
+        for row, nominees in nominated:
             all_items = items(row)
-            asked += [all_items[i] for i in chosen]
+            asked += [all_items[i] for i in nominees]
         scores = iter(self.teacher(asked))
-        labels = [[next(scores) for _ in chosen] for chosen in nominees]
-        return labels, {
-            "teacher_calls": self.teacher.calls - calls,
-            "teacher_tokens": self.teacher.tokens - tokens,
-        }
+        labels = [[next(scores) for _ in nominees] for _, nominees in nominated]
+        return labels, {"teacher_calls": self.teacher.calls - calls, "teacher_tokens": self.teacher.tokens - tokens}

@@ -40,12 +40,13 @@ class Run:
         self._overlapping: list[Future[Any]] = []
 
     def finished(self) -> bool:
-        """Whether this very config was run to its end."""
+        """Whether this very config, wherever its storage is mounted, was run to its end."""
         path = self.dir / "config.yaml"
-        return status(self.dir) == "done" and path.read_text() == self._config_text()
+        done = status(self.dir) == "done" and {**yaml.safe_load(path.read_text()), "storage": self.config.storage}
+        return bool(done == self._content())
 
-    def _config_text(self) -> str:
-        return yaml.safe_dump({**self.config.model_dump(mode="json"), "run": self.name}, sort_keys=False)
+    def _content(self) -> dict[str, Any]:
+        return {**self.config.model_dump(mode="json"), "run": self.name}
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -57,7 +58,7 @@ class Run:
         if status(self.dir) == "running":
             raise TsalignError(f"run {self.name} is running already in another process; stop that one first.")
         self.dir.mkdir(parents=True, exist_ok=True)
-        (self.dir / "config.yaml").write_text(self._config_text())
+        (self.dir / "config.yaml").write_text(yaml.safe_dump(self._content(), sort_keys=False))
         write_json(self.dir / "provenance.json", provenance())
         self.ledger.append(run="started", pid=os.getpid(), host=socket.gethostname())
         stop = threading.Event()

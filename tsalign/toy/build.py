@@ -75,7 +75,7 @@ class ToyConfig(RunConfig):
     policy_steps: int = 2000
     noisy_steps: int = 1000
     student_steps: int = 1200
-    student_groups: int = 16000
+    student_groups: int = 32000
     student_pairs: int = 600
     student_flips: float = 0.4
     teacher_steps: int = 2000
