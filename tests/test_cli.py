@@ -150,8 +150,8 @@ def test_plan_counts(config: dict[str, Any]) -> None:
         completions=800,
         student_scores=800,
         teacher_calls=200,
-        evaluation_completions=50,
-        evaluation_teacher_calls=25,
+        evaluation_completions=100,
+        evaluation_teacher_calls=50,
     )
     teacher_all = counted(config, **{"mining.strategy": "teacher-all"})
     assert (teacher_all.teacher_calls, teacher_all.student_scores) == (800, 0)
@@ -161,9 +161,9 @@ def test_plan_counts(config: dict[str, Any]) -> None:
 
 def test_plan_counts_held_out_and_toy_prompts(config: dict[str, Any]) -> None:
     held_out = counted(config, **{"data.eval_fraction": 0.1})
-    assert (held_out.prompts, held_out.evaluation_completions) == (90, 70)
+    assert (held_out.prompts, held_out.evaluation_completions) == (90, 140)
     toy = counted(config, **{"data.prompts": "toy:train", "evaluation.sets": {"toy": "toy:test"}})
-    assert (toy.prompts, toy.evaluation_completions) == (8000, 7 * 20 * 2)
+    assert (toy.prompts, toy.evaluation_completions) == (8000, 7 * 20 * 2 * 2)
 
 
 def test_plan_with_refresh_asks_the_teacher_as_often(config: dict[str, Any]) -> None:

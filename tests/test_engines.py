@@ -137,7 +137,10 @@ def test_committed_shards_are_not_sampled_again(
     for number in range(3):
         write_shard(prompts / f"part-0000{number}.parquet", Shard(rows[number::3]))
     source = Dataset(str(prompts), "prompts")
+    stage, log = make_stage("candidates")
     sample(stage, models["policy"], source, SAMPLING)
+    assert log["duplicate_rate"] == log["duplicates"] / 36
+    assert 1 <= log["mean_completion_tokens"] <= SAMPLING.max_tokens
     shards = Dataset(str(stage.out), "x").shards()
     expected = [read_rows(shard) for shard in shards]
     first_written = shards[0].stat().st_mtime_ns

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tsalign.config import SamplingConfig
-from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.data.shards import Row, Shard, map_shards, read_counts
 from tsalign.engines import Completion, Request, open_engine
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.stage import Stage
@@ -40,7 +40,12 @@ def sample(
     }
     placement = stage.resources.sample
     gpus = placement.gpus * placement.tensor_parallel
-    return map_shards(stage, prompts, SampleWorker, arguments, placement, gpus=gpus)
+    candidates = map_shards(stage, prompts, SampleWorker, arguments, placement, gpus=gpus)
+    counts = read_counts(candidates)
+    made = counts["completions"]
+    rates = {"duplicate_rate": "duplicates", "cut_rate": "cut", "mean_completion_tokens": "completion_tokens"}
+    stage.log({rate: counts[count] / made for rate, count in rates.items()})
+    return candidates
 
 
 class SampleWorker:

@@ -16,7 +16,7 @@ COLOURS = {"running": "cyan", "done": "green", "failed": "red", "stopped": "yell
 
 
 def run_table(run_dir: UPath) -> RenderableType:
-    """One run: scores and win rate per evaluation set, then agreement, teacher evaluations and seconds."""
+    """One run: scores and win rate per evaluation set, then lengths, agreement and teacher evaluations."""
     summary, evaluated = summarise(run_dir), evaluations(run_dir)
     title = f"{summary['run']} · {summary['recipe']} · {_status(summary['status'])}"
     if not evaluated:
@@ -65,11 +65,17 @@ def _lines(summary: dict[str, Any], evaluated: list[dict[str, Any]], prompts: in
     agreement = [found["agreement"]["fixed"]["teacher"] for found in evaluated]
     calls = sum(iteration["teacher_calls"] for iteration in summary["iterations"])
     each = f" ({calls / prompts:.2f} per prompt)" if prompts else ""
+    last = evaluated[-1]
+    others = [
+        f"{_percent(rate['mean'])} at {t}" for t, rate in last["win_rate"].items() if float(t) != last["temperature"]
+    ]
+    tokens = last["tokens"]
     return [
-        f"iterations          {len(evaluated)}, scores at temperature {evaluated[-1]['temperature']:g}",
+        f"iterations          {len(evaluated)}, sampled at temperature {last['temperature']:g}",
+        *([f"other temperatures  {', '.join(others)}"] if others else []),
+        f"mean tokens         {tokens['base']:.1f} -> {tokens['policy']:.1f}",
         f"student ~ teacher   {_score(agreement[0]['before'])} -> {_score(agreement[-1]['after'])}",
         f"teacher evaluations {calls:,}{each}",
-        f"seconds             {summary['seconds']:.0f}",
     ]
 
 
