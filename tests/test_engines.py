@@ -131,13 +131,12 @@ def test_sampling_over_actors(
 def test_committed_shards_are_not_sampled_again(
     models: dict[str, Model], make_stage: Callable[..., Any], ray_session: None
 ) -> None:
-    stage, _ = make_stage("candidates")
+    stage, log = make_stage("candidates")
     rows = prompt_rows(models["policy"], 12)
     prompts = UPath(stage.out.parent) / "prompts"
     for number in range(3):
         write_shard(prompts / f"part-0000{number}.parquet", Shard(rows[number::3]))
     source = Dataset(str(prompts), "prompts")
-    stage, log = make_stage("candidates")
     sample(stage, models["policy"], source, SAMPLING)
     assert log["duplicate_rate"] == log["duplicates"] / 36
     assert 1 <= log["mean_completion_tokens"] <= SAMPLING.max_tokens
