@@ -73,6 +73,14 @@ def _generate(model: Model, sampling: SamplingConfig, asked: list[Request]) -> l
     return [tuple(completion) for completion in open_engine(model, sampling).generate(asked)]  # type: ignore[misc]
 
 
+def test_vllm_takes_more_prompts_than_one_step_holds(models: dict[str, Model], ray_session: None) -> None:
+    asked = [
+        request._replace(prompt_ids=request.prompt_ids * 5) for request in requests(models["policy"], 1.0, count=400)
+    ]
+    vllm = SAMPLING.model_copy(update={"engine": "vllm", "max_model_len": 128})
+    assert len(ray.get(_generate.remote(models["policy"], vllm, asked))) == 400
+
+
 def test_stop_strings_end_a_completion(models: dict[str, Model]) -> None:
     asked = requests(models["policy"], 1.0)
     free = open_engine(models["policy"], SAMPLING).generate(asked)

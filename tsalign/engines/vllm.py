@@ -29,7 +29,11 @@ class VLLMEngine:
         self.sampling = sampling
         self.tokenizer = load_tokenizer(model)
         cuda = torch.cuda.is_available()
-        options: dict[str, Any] = {"gpu_memory_utilization": sampling.gpu_memory} if cuda else {"enforce_eager": True}
+        options: dict[str, Any] = {"gpu_memory_utilization": sampling.gpu_memory}
+        if not cuda:
+            # On CPU, vLLM cannot rewind the seeded generator of a request whose prompt it reads in pieces.
+            whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, sampling.max_model_len)}
+            options = {"enforce_eager": True, **whole}
         options["dtype"] = model.dtype if cuda or model.dtype != "auto" else "float32"
         with local_folder(model.path) as folder:
             self.llm = LLM(
