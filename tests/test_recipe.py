@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from upath import UPath
@@ -69,8 +70,12 @@ def kill_when(name: str, folder: Path, ready: Callable[[Path], bool]) -> None:
         assert process.poll() is None, (folder / "log").read_text()[-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.002)
+    rays = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    # Ray's processes follow their driver; two of them starting and stopping at once would only be slow.
+    for survivor in psutil.wait_procs(rays, timeout=30)[1]:
+        survivor.kill()
 
 
 def parts(folder: Path) -> list[Path]:
@@ -157,7 +162,8 @@ def test_a_run_killed_three_times_ends_as_if_it_never_was(folder: Path) -> None:
         return len(parts(cut / "preferences")) >= 1
 
     def training(root: Path) -> bool:
-        return any(cut.glob(".policy-*/*/checkpoint_*"))
+        known = cut.glob(".policy-*/*/checkpoint_manager_snapshot.json")
+        return any("checkpoint_" in file.read_text() for file in known)
 
     for ready, stage in ((sampling, "candidates"), (mining, "preferences"), (training, "policy")):
         kill_when("cut", folder, ready)

@@ -6,6 +6,7 @@ import math
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def test_a_cut_training_goes_on_from_its_checkpoint(
     cut, cut_log = make_stage("cut")
     marker = tmp_path / "died"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objectives, "build", lambda _, config: DiesOnce(config, str(marker)))
+        patch.setattr(objectives, "build", lambda _, config: DiesOnce(config, marker, Path(cut.work)))
         resumed = train(cut, models["policy"], [data], SFTTrainConfig(**settings, max_failures=1), "policy")
     assert marker.exists()
     # Killed in its fifth step: the second try starts after the checkpoint of the third.
@@ -148,16 +149,18 @@ def test_a_cut_training_goes_on_from_its_checkpoint(
 
 
 class DiesOnce(SFT):
-    """SFT whose process is killed in its fifth loss, the first time."""
+    """SFT whose process is killed in its fifth loss, once Ray Train knows the checkpoint, the first time."""
 
-    def __init__(self, config: SFTTrainConfig, marker: str) -> None:
+    def __init__(self, config: SFTTrainConfig, marker: Path, work: Path) -> None:
         super().__init__(config)
-        self.marker, self.calls = Path(marker), 0
+        self.marker, self.work, self.calls = marker, work, 0
 
     def loss(self, model: Any, batch: Batch) -> Any:
         self.calls += 1
         if self.calls == 5 and not self.marker.exists():
             self.marker.touch()
+            while not any("checkpoint_" in file.read_text() for file in self.work.glob("*/checkpoint_manager_*.json")):
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().loss(model, batch)
 
