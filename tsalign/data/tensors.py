@@ -41,7 +41,7 @@ def rewards(model: Any, padded: Padded) -> Tensor:
     return model(**padded._asdict(), use_cache=False).logits[:, 0].float()
 
 
-def response_logps(model: Any, padded: Padded, response_lengths: Tensor, temperature: float = 1.0) -> Tensor:
+def response_logps(model: Any, padded: Padded, response_lengths: Tensor) -> Tensor:
     """Log-probs of the response tokens, float32 [S, R], right-aligned, zero before each response.
 
     Logits are made for the last R + 1 positions only, R being the longest response in the batch.
@@ -49,8 +49,7 @@ def response_logps(model: Any, padded: Padded, response_lengths: Tensor, tempera
     longest = int(response_lengths.max())
     logits = model(**padded._asdict(), use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
     labels = padded.input_ids[:, -longest:, None]  # [S, R, 1]
-    scaled = logits / temperature
-    logps = scaled.gather(2, labels)[..., 0] - scaled.logsumexp(2)
+    logps = logits.gather(2, labels)[..., 0] - logits.logsumexp(2)
     return logps * response_mask(response_lengths, longest)
 
 
