@@ -26,7 +26,7 @@ SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=8, max_model_len=64)
 def requests(model: Model, temperature: float, count: int = 12) -> list[Request]:
     tokenizer = load_tokenizer(model)
     return [
-        Request(encode_prompt(tokenizer, task.messages), seed, temperature)
+        Request(task.messages, seed, temperature, encode_prompt(tokenizer, task.messages))
         for seed, task in enumerate(tasks("tune", 0, count))
     ]
 
@@ -44,7 +44,7 @@ def test_hf_completions_depend_on_their_request_alone(models: dict[str, Model]) 
 def test_seeded_sampling_follows_the_distribution() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     count = 4000
-    asked = [Request([0], seed, 0.5) for seed in range(count)]
+    asked = [Request([], seed, 0.5, [0]) for seed in range(count)]
     drawn = SeededSampling(asked, SAMPLING, torch.device("cpu"))(torch.zeros(0), logits.repeat(count, 1)).argmax(1)
     expected = (logits[0] / 0.5).softmax(0)
     seen = torch.bincount(drawn, minlength=4) / count
@@ -55,7 +55,7 @@ def test_seeded_sampling_follows_the_distribution() -> None:
 def test_top_p_keeps_the_smallest_nucleus(top_p: float, kept: set[int]) -> None:
     # probabilities .644, .237, .087, .032
     sampling = SAMPLING.model_copy(update={"top_p": top_p})
-    asked = [Request([0], seed, 1.0) for seed in range(800)]
+    asked = [Request([], seed, 1.0, [0]) for seed in range(800)]
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(800, 1)
     drawn = SeededSampling(asked, sampling, torch.device("cpu"))(torch.zeros(0), logits).argmax(1)
     assert set(drawn.tolist()) == kept

@@ -131,8 +131,8 @@ class MineWorker:
             return [[row["score.student"][i] for i in nominees] for row, nominees in nominated], {}
         calls, tokens = self.teacher.calls, self.teacher.tokens
         asked: list[Item] = []
-        for row, nominees in nominated:
-            all_items = items(row)
+        for group, (row, nominees) in enumerate(nominated):
+            all_items = items(row, group)
             asked += [all_items[i] for i in nominees]
         scores = iter(self.teacher(asked))
         labels = [[next(scores) for _ in nominees] for _, nominees in nominated]

@@ -7,15 +7,15 @@ from typing import Any
 
 from tsalign.config import SamplingConfig
 from tsalign.data.shards import Row, Shard, map_shards, read_counts
-from tsalign.engines import Completion, Request, open_engine
-from tsalign.runs.artifacts import Dataset, Model
+from tsalign.engines import Failed, Request, open_engine
+from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.stage import Stage
 from tsalign.seeds import derive
 
 
 def sample(
     stage: Stage,
-    policy: Model,
+    policy: Model | Endpoint,
     prompts: Dataset,
     sampling: SamplingConfig,
     temperatures: tuple[float, ...] | None = None,
@@ -53,7 +53,7 @@ class SampleWorker:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Endpoint,
         sampling: SamplingConfig,
         temperatures: tuple[float, ...],
         seed: int,
@@ -70,17 +70,28 @@ class SampleWorker:
         requests = [request for row in fits for request in self._requests(row)]
         answers = iter(zip(requests, self.engine.generate(requests)))
         each = self.sampling.k * len(self.temperatures)
-        made = [self._candidate_set(row, [next(answers) for _ in range(each)]) for row in fits]
+        made = []
+        for row in fits:
+            own = [next(answers) for _ in range(each)]
+            if problem := next((answer.reason for _, answer in own if isinstance(answer, Failed)), None):
+                failed.append({"prompt_id": row["prompt_id"], "reason": problem})
+            else:
+                made.append(self._candidate_set(row, own))
         return Shard(made, failed, statistics(made))
 
     def _requests(self, row: Row) -> list[Request]:
         return [
-            Request(row["prompt_ids"], derive(self.seed, row["prompt_id"], str(temperature), k), temperature)
+            Request(
+                row["prompt"],
+                derive(self.seed, row["prompt_id"], str(temperature), k),
+                temperature,
+                row["prompt_ids"],
+            )
             for temperature in self.temperatures
             for k in range(self.sampling.k)
         ]
 
-    def _candidate_set(self, row: Row, answers: list[tuple[Request, Completion]]) -> Row:
+    def _candidate_set(self, row: Row, answers: list[tuple[Request, Any]]) -> Row:
         completions = [
             {**completion._asdict(), "seed": request.seed, "temperature": request.temperature}
             for request, completion in answers

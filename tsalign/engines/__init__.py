@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple, Protocol
 
 from tsalign.config import SamplingConfig
 from tsalign.errors import TsalignError
-from tsalign.runs.artifacts import Model
+from tsalign.runs.artifacts import Endpoint, Model
 
 
 class Request(NamedTuple):
-    """One completion to make."""
+    """One completion to make. Without `prompt_ids` the engine encodes `prompt` by its model's chat template."""
 
-    prompt_ids: list[int]
+    prompt: list[dict[str, str]]
     seed: int
     temperature: float
+    prompt_ids: list[int] | None = None
 
 
 class Completion(NamedTuple):
@@ -26,35 +28,43 @@ class Completion(NamedTuple):
     finish: str
 
 
+class Failed(NamedTuple):
+    """A request that got no completion."""
+
+    reason: str
+
+
 class Engine(Protocol):
     """Loads a model once and answers lists of requests, in order. Equal requests get equal answers."""
 
-    def __init__(self, model: Model, sampling: SamplingConfig, tensor_parallel: int) -> None: ...
-
-    def generate(self, requests: list[Request]) -> list[Completion]: ...
+    def generate(self, requests: list[Request]) -> Sequence[Completion | Failed]: ...
 
 
 # Named, not imported: vLLM takes seconds to import, and may not be installed.
 ENGINES: dict[str, str] = {
     "hf": "tsalign.engines.hf:HFEngine",
     "vllm": "tsalign.engines.vllm:VLLMEngine",
+    "openai": "tsalign.engines.openai:OpenAIEngine",
 }
 
 
-def open_engine(model: Model, sampling: SamplingConfig, tensor_parallel: int = 1) -> Engine:
-    """The engine that `sampling.engine` names, with the model loaded.
+def open_engine(writer: Model | Endpoint, sampling: SamplingConfig, tensor_parallel: int = 1) -> Engine:
+    """The engine that `sampling.engine` names with the model loaded; for an endpoint always `openai`.
 
     Raises:
-        TsalignError: no such engine, or its package is not installed.
+        TsalignError: no such engine, its package is not installed, or `openai` for a model without a URL.
     """
-    if sampling.engine not in ENGINES:
-        raise TsalignError(f"sampling.engine: {sampling.engine!r} is not one of {', '.join(ENGINES)}.")
-    module, _, name = ENGINES[sampling.engine].partition(":")
+    chosen = "openai" if isinstance(writer, Endpoint) else sampling.engine
+    if chosen not in ENGINES:
+        raise TsalignError(f"sampling.engine: {chosen!r} is not one of {', '.join(ENGINES)}.")
+    if chosen == "openai" and isinstance(writer, Model):
+        raise TsalignError(f"sampling.engine: openai asks an endpoint; give the model {writer.path} a `url`.")
+    module, _, name = ENGINES[chosen].partition(":")
     try:
         engine = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         raise TsalignError(
-            f"sampling.engine: {sampling.engine} needs the package {error.name}; "
+            f"sampling.engine: {chosen} needs the package {error.name}; "
             "install tsalign[gpu] or tsalign[cpu], or set sampling.engine: hf."
         ) from error
-    return engine(model, sampling, tensor_parallel)
+    return engine(writer, sampling, tensor_parallel)

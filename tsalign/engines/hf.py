@@ -8,7 +8,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from tsalign.config import SamplingConfig
 from tsalign.data.batching import by_tokens
-from tsalign.data.chat import decode
+from tsalign.data.chat import decode, encode_prompt
 from tsalign.data.loading import load_for_inference
 from tsalign.data.tensors import pad, padding_id
 from tsalign.engines import Completion, Request
@@ -32,14 +32,15 @@ class HFEngine:
     def generate(self, requests: list[Request]) -> list[Completion]:
         """One completion a request, in order."""
         done: dict[int, Completion] = {}
-        room = [len(request.prompt_ids) + self.sampling.max_tokens for request in requests]
+        prompts = [request.prompt_ids or encode_prompt(self.tokenizer, request.prompt) for request in requests]
+        room = [len(prompt_ids) + self.sampling.max_tokens for prompt_ids in prompts]
         for batch in by_tokens(room, self.sampling.batch_tokens):
-            done.update(zip(batch, self._batch([requests[i] for i in batch])))
+            done.update(zip(batch, self._batch([prompts[i] for i in batch], [requests[i] for i in batch])))
         return [done[i] for i in range(len(requests))]
 
     @torch.inference_mode()
-    def _batch(self, requests: list[Request]) -> list[Completion]:
-        padded = pad([request.prompt_ids for request in requests], self.padding, self.model.device)
+    def _batch(self, prompts: list[list[int]], requests: list[Request]) -> list[Completion]:
+        padded = pad(prompts, self.padding, self.model.device)
         sampler = SeededSampling(requests, self.sampling, self.model.device)
         output = self.model.generate(
             input_ids=padded.input_ids,

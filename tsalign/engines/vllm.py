@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tsalign.config import SamplingConfig
-from tsalign.data.chat import decode, load_tokenizer
+from tsalign.data.chat import decode, encode_prompt, load_tokenizer
 from tsalign.engines import Completion, Request
 from tsalign.runs.artifacts import Model
 from tsalign.storage import local_folder
@@ -49,7 +49,8 @@ class VLLMEngine:
 
     def generate(self, requests: list[Request]) -> list[Completion]:
         """One completion a request, in order."""
-        prompts = [TokensPrompt(prompt_token_ids=request.prompt_ids) for request in requests]
+        ids = [request.prompt_ids or encode_prompt(self.tokenizer, request.prompt) for request in requests]
+        prompts = [TokensPrompt(prompt_token_ids=prompt_ids) for prompt_ids in ids]
         outputs = self.llm.generate(prompts, [self._parameters(request) for request in requests], use_tqdm=False)
         return [self._completion(output.outputs[0]) for output in outputs]
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, is_dataclass
+import os
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from upath import UPath
 
-from tsalign.config import ModelConfig
+from tsalign.config import EndpointConfig, ModelConfig
 from tsalign.errors import TsalignError
 
 
@@ -43,6 +44,47 @@ class Model:
     chat_template: str | None = None
     trust_remote_code: bool = False
     dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model behind an OpenAI-compatible API.
+
+    Attributes:
+        url: base URL, ending in /v1.
+        model: its name there.
+        token: the key; it travels to actors in memory and is never written.
+        concurrency: requests in flight, an actor.
+        request_timeout: seconds to wait for one answer.
+        max_spent_tokens: an actor asks no more after so many tokens, prompts and answers together.
+    """
+
+    url: str
+    model: str
+    fingerprint: str
+    token: str | None = field(default=None, repr=False)
+    concurrency: int = 16
+    request_timeout: float = 120.0
+    max_spent_tokens: int | None = None
+
+
+def writer_from(config: EndpointConfig | ModelConfig, role: str) -> Model | Endpoint:
+    """Who writes for a role: an endpoint with its key from the environment, or a model of our own actors.
+
+    Raises:
+        TsalignError: as `model_from`.
+    """
+    if isinstance(config, ModelConfig):
+        return model_from(config, role)
+    return Endpoint(
+        url=config.url.rstrip("/"),
+        model=config.model,
+        fingerprint=fingerprint(config.url, config.model),
+        token=os.environ.get(config.token_env),
+        concurrency=config.concurrency,
+        request_timeout=config.request_timeout,
+        max_spent_tokens=config.max_spent_tokens,
+    )
 
 
 def fingerprint(*parts: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from tsalign.config import ModelConfig
@@ -13,12 +14,19 @@ from tsalign.scoring.reward_model import RewardModel
 
 
 class Item(NamedTuple):
-    """A completion to score. Token ids are those of the model that wrote it, where known."""
+    """A completion to score. Token ids are those of the model that wrote it, where known.
+
+    Attributes:
+        group: items of one call with the same number compete for one prompt; comparative scorers heed it.
+        row: what the item comes from, for scorers that need more than its text.
+    """
 
     prompt: list[dict[str, str]]
     completion: str
     prompt_ids: list[int] | None = None
     token_ids: list[int] | None = None
+    group: int = 0
+    row: Mapping[str, Any] = MappingProxyType({})
 
 
 class Scorer(Protocol):
@@ -29,23 +37,26 @@ class Scorer(Protocol):
 
 
 SCORERS: dict[str, Callable[[str], Scorer]] = {
-    "reward": lambda model: RewardModel(model_from(ModelConfig(model=model), "reward")),
+    "reward_model": lambda model: RewardModel(model_from(ModelConfig(model=model), "reward")),
     "logprob": lambda model: LogProb(model_from(ModelConfig(model=model), "logprob"), "mean", sampled_tokens=False),
     "function": PythonFunction,
 }
 
 
 def named(name: str) -> Scorer:
-    """The scorer that a config names: `reward:<model>`, `logprob:<model>`, or `module:function`."""
+    """The scorer that a config names: `reward_model:<model>`, `logprob:<model>`, or `module:function`."""
     kind, _, rest = name.partition(":")
     return SCORERS[kind](rest) if kind in SCORERS else PythonFunction(name)
 
 
-def items(row: dict[str, Any]) -> list[Item]:
+def items(row: dict[str, Any], group: int = 0) -> list[Item]:
     """The completions of a candidate set, or chosen and rejected of a preference, in that order."""
     if "completions" in row:
-        return [Item(row["prompt"], c["text"], row["prompt_ids"], c["token_ids"]) for c in row["completions"]]
+        return [
+            Item(row["prompt"], c["text"], row.get("prompt_ids"), c["token_ids"], group, row)
+            for c in row["completions"]
+        ]
     return [
-        Item(row["prompt"], row[side][-1]["content"], row.get("prompt_ids"), row.get(f"{side}_ids"))
+        Item(row["prompt"], row[side][-1]["content"], row.get("prompt_ids"), row.get(f"{side}_ids"), group, row)
         for side in ("chosen", "rejected")
     ]

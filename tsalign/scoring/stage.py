@@ -48,7 +48,7 @@ def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:
 
 def add_scores(rows: list[Row], column: str, scorer: Any) -> dict[int, str]:
     """Score all completions of all rows in one call, in place. Returns row index -> reason for what failed."""
-    flat = [item for row in rows for item in items(row)]
+    flat = [item for group, row in enumerate(rows) for item in items(row, group)]
     scores = iter(scorer(flat))
     failed = {}
     for index, row in enumerate(rows):

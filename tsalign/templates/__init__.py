@@ -1,0 +1,66 @@
+"""Prompt templates: one Jinja file each in this folder, any of them replaced by a path in the config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined, Template, TemplateError, UndefinedError
+
+from tsalign.data.sources import Message
+from tsalign.errors import TsalignError
+
+FOLDER = Path(__file__).parent
+TURN = re.compile(r"^## (system|user|assistant)[ \t]*\n", re.M)
+ENVIRONMENT = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def names() -> list[str]:
+    """The templates that there are."""
+    return sorted(file.stem for file in FOLDER.glob("*.jinja"))
+
+
+def texts(overrides: Mapping[str, str]) -> dict[str, str]:
+    """The text of every template, those in `overrides` (name: path) instead of ours.
+
+    Texts, not paths, travel to actors: a file may not be there, and a changed text is a changed fingerprint.
+
+    Raises:
+        TsalignError: no template of that name, or no such file.
+    """
+    if unknown := sorted(set(overrides) - set(names())):
+        raise TsalignError(f"templates.{unknown[0]}: no such template; there are {', '.join(names())}.")
+    for name, path in overrides.items():
+        if not Path(path).expanduser().is_file():
+            raise TsalignError(f"templates.{name}: {path}: no such file; expected a Jinja template.")
+    return {
+        name: Path(overrides.get(name, FOLDER / f"{name}.jinja")).expanduser().read_text(encoding="utf-8")
+        for name in names()
+    }
+
+
+def render(template: str, /, **values: object) -> list[Message]:
+    """A template's text, filled in, as messages.
+
+    A line `## system`, `## user` or `## assistant` begins a message; without any, all is one user message.
+
+    Raises:
+        TsalignError: the template is malformed, or names a value that it is not given.
+    """
+    try:
+        # The turns are found before values are filled in: no value can begin one.
+        return [{"role": role, "content": compiled.render(values).strip()} for role, compiled in _turns(template)]
+    except UndefinedError as error:
+        raise TsalignError(f"template: {error.message}; it is given {', '.join(sorted(values))}.") from error
+
+
+@cache
+def _turns(template: str) -> list[tuple[str, Template]]:
+    pieces = TURN.split(template)
+    turns = list(zip(pieces[1::2], pieces[2::2])) if len(pieces) > 1 else [("user", template)]
+    try:
+        return [(role, ENVIRONMENT.from_string(text)) for role, text in turns]
+    except TemplateError as error:
+        raise TsalignError(f"template: {error}: {template[:80]!r}") from error
