@@ -27,7 +27,6 @@ def evaluation(iteration: int) -> dict[str, Any]:
         temperature: {"mean": 0.53 + gain + shift, "ci95": [0.5 + gain + shift, 0.56 + gain + shift], "by_set": by_set}
         for temperature, shift in (("1.0", 0.0), ("0.7", -0.02), ("0.0", -0.05))
     }
-    before_after = {"before": 0.70 + 0.03 * iteration, "after": 0.73 + 0.03 * iteration}
     return {
         "iteration": iteration,
         "temperature": 1.0,
@@ -37,15 +36,19 @@ def evaluation(iteration: int) -> dict[str, Any]:
             "policy": {name: 0.3 + 0.05 * place + gain for place, name in enumerate(SETS)},
         },
         "tokens": {"base": 6.1, "policy": 5.9},
-        "agreement": {
-            "fixed": {"teacher": before_after, "judge": before_after},
-            "newest": {
-                "teacher": {key: value - 0.06 for key, value in before_after.items()},
-                "judge": before_after,
-                "teacher_judge": 0.88,
-            },
+    }
+
+
+def agreement(iteration: int) -> dict[str, Any]:
+    """A student that learns."""
+    before_after = {"before": 0.70 + 0.03 * iteration, "after": 0.73 + 0.03 * iteration}
+    return {
+        "fixed": {"teacher": before_after, "judge": before_after},
+        "newest": {
+            "teacher": {key: value - 0.06 for key, value in before_after.items()},
+            "judge": before_after,
+            "teacher_judge": 0.88,
         },
-        "duplicate_rate": 0.2,
     }
 
 
@@ -62,9 +65,10 @@ def make_run(
         for stage, (seconds, counts) in STAGES.items():
             full = f"{iteration}/{stage}"
             entries.append({"stage": full, "state": "done", "seconds": seconds, "counts": counts})
-        target = folder / "iterations" / str(iteration) / "evaluation" / "summary.json"
-        target.parent.mkdir(parents=True)
-        target.write_text(json.dumps(evaluation(iteration)))
+        for name, content in (("evaluation", evaluation(iteration)), ("agreement", agreement(iteration))):
+            target = folder / "iterations" / str(iteration) / name / "summary.json"
+            target.parent.mkdir(parents=True)
+            target.write_text(json.dumps(content))
     entries.append(ending or {"run": "done"})
     lines = [json.dumps({**entry, "time": start + tick}) for tick, entry in enumerate(entries)]
     (folder / "ledger.jsonl").write_text("\n".join(lines) + "\n")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from upath import UPath
 import tsalign.cli
 from tsalign import api
 from tsalign.cli import app
-from tsalign.config import TSAlignConfig, override, validate
-from tsalign.plan import Budget, budget
+from tsalign.config import EndpointConfig, EvaluateConfig, TSAlignConfig, override, validate
+from tsalign.plan import plan
+from tsalign.plan.steps import Count
+from tsalign.toy.variants import CONTROLS
+from tsalign.toy.variants import quickstart as config_of
 
 HERE = socket.gethostname()
 
@@ -68,8 +72,8 @@ def config(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def counted(config: dict[str, Any], **changes: Any) -> Budget:
-    return budget(validate(TSAlignConfig, override(config, changes), "config"))
+def counted(config: dict[str, Any], **changes: Any) -> Mapping[str, Count]:
+    return plan(validate(TSAlignConfig, override(config, changes), "config")).counts
 
 
 def test_show_json(tmp_path: Path) -> None:
@@ -145,30 +149,30 @@ def test_unknown_run_lists_the_nearest(tmp_path: Path, command: str) -> None:
 
 
 def test_plan_counts(config: dict[str, Any]) -> None:
-    assert counted(config) == Budget(
-        prompts=100,
-        completions=800,
-        student_scores=800,
-        teacher_calls=200,
-        evaluation_completions=100,
-        evaluation_teacher_calls=50,
-    )
+    assert counted(config) == {
+        "prompts": Count(100),
+        "completions": Count(800),
+        "student scores": Count(800),
+        "teacher calls, mining": Count(200),
+        "teacher calls, evaluation": Count(50, 100),
+        "evaluation completions": Count(100, 100),
+    }
     teacher_all = counted(config, **{"mining.strategy": "teacher-all"})
-    assert (teacher_all.teacher_calls, teacher_all.student_scores) == (800, 0)
-    assert counted(config, **{"mining.strategy": "student-only"}).teacher_calls == 0
-    assert counted(config, **{"data.prompts_per_iteration": 30}).completions == 240
+    assert (teacher_all["teacher calls, mining"].each, teacher_all["student scores"].each) == (800, 0)
+    assert counted(config, **{"mining.strategy": "student-only"})["teacher calls, mining"].each == 0
+    assert counted(config, **{"data.prompts_per_iteration": 30})["completions"].each == 240
 
 
 def test_plan_counts_held_out_and_toy_prompts(config: dict[str, Any]) -> None:
     held_out = counted(config, **{"data.eval_fraction": 0.1})
-    assert (held_out.prompts, held_out.evaluation_completions) == (90, 140)
+    assert (held_out["prompts"].each, held_out["evaluation completions"].each) == (90, 140)
     toy = counted(config, **{"data.prompts": "toy:train", "evaluation.sets": {"toy": "toy:test"}})
-    assert (toy.prompts, toy.evaluation_completions) == (8000, 7 * 20 * 2 * 2)
+    assert (toy["prompts"].each, toy["evaluation completions"].each) == (8000, 7 * 20 * 2 * 2)
 
 
 def test_plan_with_refresh_asks_the_teacher_as_often(config: dict[str, Any]) -> None:
     refreshed = counted(config, **{"mining.refresh": 0.5})
-    assert (refreshed.teacher_calls, refreshed.student_scores) == (200, 400)
+    assert (refreshed["teacher calls, mining"].each, refreshed["student scores"].each) == (200, 400)
 
 
 def test_plan_prints(tmp_path: Path, config: dict[str, Any]) -> None:
@@ -215,22 +219,72 @@ def test_crash_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(call("runs").exception, ZeroDivisionError)
 
 
-def test_quickstart_with_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: dict[str, dict[str, Any]] = {}
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Path | dict[str, Any], dict[str, Any]]]:
+    """What the command would run, by name of the run; a finished run is there instead."""
+    ran: dict[str, tuple[Path | dict[str, Any], dict[str, Any]]] = {}
 
-    def execute(_: Path, overrides: dict[str, Any]) -> UPath:
-        ran[overrides["run"]] = overrides
-        return UPath(make_run(tmp_path, overrides["run"]))
+    def execute(config: Path | dict[str, Any], overrides: dict[str, Any]) -> UPath:
+        name = overrides.get("run") or config["run"]  # type: ignore[index]
+        ran[name] = config, overrides
+        return UPath(make_run(tmp_path, name))
 
     monkeypatch.setattr(tsalign.cli, "_execute", execute)
+    return ran
+
+
+def test_quickstart_with_baselines(tmp_path: Path, ran: dict[str, Any]) -> None:
     result = call("quickstart", "--baselines", "--run", "toy", "--seed", 3)
     assert result.exit_code == 0, result.output
     variants = ["teacher-all", "student-only", "random", "off-policy", "refresh"]
     assert list(ran) == ["toy", *(f"toy-{variant}" for variant in variants)]
-    assert ran["toy-refresh"]["mining.refresh"] == 0.5
-    assert all(overrides["seed"] == 3 for overrides in ran.values())
+    assert ran["toy-refresh"][1]["mining.refresh"] == 0.5
+    assert all(overrides["seed"] == 3 for _, overrides in ran.values())
     assert [line.split()[0] for line in result.stdout.splitlines()[-6:]] == ["ts-align", *variants]
     assert (tmp_path / "toy" / "report.png").exists()
+
+
+def test_quickstart_of_another_recipe_with_seeds(ran: dict[str, Any]) -> None:
+    result = call("quickstart", "--recipe", "pad", "--seeds", 2)
+    assert result.exit_code == 0, result.output
+    assert list(ran) == ["quickstart-pad-seed0", "quickstart-pad-seed1"]
+    assert [(config.name, overrides["seed"]) for config, overrides in ran.values()] == [
+        ("pad.yaml", 0),
+        ("pad.yaml", 1),
+    ]
+    assert "±" in result.stdout
+
+
+def test_quickstart_of_no_recipe() -> None:
+    result = call("quickstart", "--recipe", "padd")
+    assert result.exit_code == 2
+    assert "'padd' is not one of ts-align, pad, arte, citing" in result.stderr
+
+
+@pytest.mark.parametrize("recipe", CONTROLS)
+def test_every_quickstart_and_its_controls_are_valid(recipe: str) -> None:
+    for changes in ({}, *CONTROLS[recipe].values()):
+        assert api.load(config_of(recipe), changes).recipe == recipe
+
+
+def test_evaluate(ran: dict[str, Any]) -> None:
+    arguments = ["org/new", "--against", "gpt@https://host/v1", "--judge", "judge:org/judge", "--run", "duel"]
+    result = call("evaluate", *arguments, "--sets", "mine=prompts.jsonl", "--sets", "toy:test", "evaluation.k=3")
+    assert result.exit_code == 0, result.output
+    config, overrides = ran["duel"]
+    loaded = api.load(config, overrides)
+    assert isinstance(loaded, EvaluateConfig)
+    assert (loaded.model.model, loaded.evaluation.k) == ("org/new", 3)
+    assert isinstance(loaded.against, EndpointConfig)
+    assert (loaded.against.url, loaded.against.model) == ("https://host/v1", "gpt")
+    assert loaded.evaluation.sets == {"mine": "prompts.jsonl", "test": "toy:test"}
+
+
+def test_evaluate_needs_rubrics_to_rewrite() -> None:
+    sets = ("--sets", "toy:test", "--judge", "tsalign.toy.oracle:judge")
+    result = call("evaluate", "toy:policy", "--against", "toy:policy", *sets, "--procedure", "rewrite")
+    assert result.exit_code == 2
+    assert "procedure rewrite needs `rubrics`" in result.stderr
 
 
 def test_doctor_json() -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic import SETS, make_run
+from synthetic import SETS, evaluation, make_run
 from upath import UPath
 
 from tsalign.report.plots import plot_run
-from tsalign.report.summary import stage_seconds, summarise
+from tsalign.report.summary import results, stage_seconds, summarise
 from tsalign.report.table import run_table, runs_table, variants_table
 
 
@@ -43,10 +43,10 @@ def test_failed_run_shows_its_error(tmp_path: Path) -> None:
 
 def test_agreement_may_be_unknown(tmp_path: Path) -> None:
     folder = UPath(make_run(tmp_path, "single", 1))
-    file = folder / "iterations" / "1" / "evaluation" / "summary.json"
+    file = folder / "iterations" / "1" / "agreement" / "summary.json"
     content = json.loads(file.read_text())
     for pairs in ("fixed", "newest"):
-        content["agreement"][pairs]["teacher"] = {"before": None, "after": None}
+        content[pairs]["teacher"] = {"before": None, "after": None}
     file.write_text(json.dumps(content))
     assert "student ~ teacher   - -> -" in text(run_table(folder))
     assert plot_run(folder).exists()
@@ -54,10 +54,44 @@ def test_agreement_may_be_unknown(tmp_path: Path) -> None:
 
 def test_runs_and_variants_tables(tmp_path: Path) -> None:
     one, two = (UPath(make_run(tmp_path, name, rounds)) for name, rounds in (("one", 1), ("two", 2)))
-    lines = text(variants_table({"ts-align": two, "random": one})).splitlines()
-    assert lines[1].split() == ["ts-align", "69.0", "%", "67.0", "%", "64.0", "%", "0.790", "1,600"]
-    assert lines[2].split() == ["random", "61.0", "%", "59.0", "%", "56.0", "%", "0.760", "800"]
+    lines = text(variants_table({"ts-align": [two], "random": [one]})).splitlines()
+    assert lines[1].split() == ["ts-align", *["69.0", "%", "67.0", "%", "64.0", "%", "79.0", "%"], "1,600"]
+    assert lines[2].split() == ["random", *["61.0", "%", "59.0", "%", "56.0", "%", "76.0", "%"], "800"]
     assert "no" not in text(runs_table([]))
+
+
+def test_several_seeds_show_mean_and_spread(tmp_path: Path) -> None:
+    folders = [UPath(make_run(tmp_path, f"seed{rounds}", rounds)) for rounds in (1, 2)]
+    (line,) = text(variants_table({"ts-align": folders})).splitlines()[1:]
+    assert line.split()[:5] == ["ts-align", "65.0", "±", "5.7", "%"]  # of 61 and 69
+
+
+def test_steps_of_a_procedure_have_rows_of_their_own(tmp_path: Path) -> None:
+    folder = UPath(make_run(tmp_path, "rewriting", 1))
+    draft = folder / "iterations" / "1" / "evaluation_draft" / "summary.json"
+    draft.parent.mkdir()
+    draft.write_text(json.dumps({**evaluation(0), "iteration": 1}))
+    assert results(folder)["draft win rate T=1.0"] == pytest.approx(0.53)
+    assert "draft               53.0 %" in text(run_table(folder)).splitlines()
+
+
+def test_a_run_that_ends_with_exact_match(tmp_path: Path) -> None:
+    folder = UPath(make_run(tmp_path, "tasks", 0))
+    right = {
+        "0": {"mean": 0.5, "by_task": {"add": 0.4, "sort": 0.6}},
+        "3": {"mean": 1, "by_task": {"add": 1, "sort": 1}},
+    }
+    (folder / "exact_match").mkdir()
+    (folder / "exact_match" / "summary.json").write_text(json.dumps({"exact_match": right}))
+    lines = text(run_table(folder)).splitlines()
+    assert [line.split() for line in lines[1:5]] == [
+        ["task", "0-shot", "3-shot"],
+        ["add", "40.0", "%", "100.0", "%"],
+        ["sort", "60.0", "%", "100.0", "%"],
+        ["mean", "50.0", "%", "100.0", "%"],
+    ]
+    assert results(folder) == {"0-shot exact match": 0.5, "3-shot exact match": 1}
+    assert plot_run(folder).exists()
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 3])

@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 out = Console()
 errors = Console(stderr=True)
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "teacher-all": {"mining.strategy": "teacher-all"},
-    "student-only": {"mining.strategy": "student-only"},
-    "random": {"mining.strategy": "random"},
-    "off-policy": {"mining.strategy": "off-policy"},
-    "refresh": {"mining.refresh": 0.5},
-}
-
 
 class Commands(TyperGroup):
     """Turns what the user can mend into one red message and exit code 2; a crash keeps its traceback."""
@@ -76,23 +68,74 @@ def main(
 
 @app.command()
 def quickstart(
-    seed: Annotated[int | None, typer.Option(help="another seed gives another run")] = None,
-    baselines: Annotated[bool, typer.Option(help="also run the other ways to mine, and compare")] = False,
-    run: Annotated[str, typer.Option(help="name of the run")] = "quickstart",
+    recipe: Annotated[str, typer.Option(help="ts-align, pad, arte or citing")] = "ts-align",
+    seed: Annotated[int, typer.Option(help="another seed gives another run")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="so many runs, from `seed` on; the table shows mean and spread")
+    ] = 1,
+    baselines: Annotated[bool, typer.Option(help="also run the recipe's controls, and compare")] = False,
+    run: Annotated[str | None, typer.Option(help="name of the run; default: quickstart, with the recipe")] = None,
     storage: Storage = "runs",
 ) -> None:
-    """A whole TS-Align run in the built-in world: minutes on two CPU cores."""
+    """A whole run of a recipe in the built-in world: minutes on two CPU cores."""
     from tsalign.report.table import variants_table
+    from tsalign.toy.variants import CONTROLS
+    from tsalign.toy.variants import quickstart as config_of
 
-    config = Path(__file__).parent / "toy" / "quickstart.yaml"
-    chosen: dict[str, Any] = {"storage": storage} | ({} if seed is None else {"seed": seed})
-    folders = {"ts-align": _execute(config, {**chosen, "run": run})}
-    _report(folders["ts-align"])
-    if not baselines:
-        return
-    for name, changes in VARIANTS.items():
-        folders[name] = _execute(config, {**chosen, **changes, "run": f"{run}-{name}"})
-    out.print(variants_table(folders), highlight=False)
+    if recipe not in CONTROLS:
+        raise TsalignError(f"--recipe: {recipe!r} is not one of {', '.join(CONTROLS)}.")
+    name = run or ("quickstart" if recipe == "ts-align" else f"quickstart-{recipe}")
+    folders: dict[str, list[UPath]] = {}
+    for variant, changes in {recipe: {}, **(CONTROLS[recipe] if baselines else {})}.items():
+        for number in range(seed, seed + seeds):
+            parts = [name, *([variant] if variant != recipe else []), *([f"seed{number}"] if seeds > 1 else [])]
+            chosen = {"storage": storage, "seed": number, **changes, "run": "-".join(parts)}
+            folders.setdefault(variant, []).append(_execute(config_of(recipe), chosen))
+        if variant == recipe:
+            _report(folders[recipe][0])
+    if baselines or seeds > 1:
+        out.print(variants_table(folders), highlight=False)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="hub id, folder, or name@https://host/v1")],
+    against: Annotated[str, typer.Option(help="the model to compare with, written alike")],
+    sets: Annotated[list[str], typer.Option(help="prompt file, or name=file; may be repeated")],
+    judge: Annotated[str, typer.Option(help="module:function, reward_model:<model>, logprob:<model>, judge:<model>")],
+    procedure: Annotated[str, typer.Option(help="how MODEL answers: direct, guided or rewrite")] = "direct",
+    rubrics: Annotated[str | None, typer.Option(help="folder of a citing run, for guided and rewrite")] = None,
+    passes: Annotated[int, typer.Option(min=1, help="rewrites of a draft")] = 1,
+    run: Annotated[str | None, typer.Option(help="name of the run; default: evaluate and time")] = None,
+    storage: Storage = "runs",
+    overrides: Overrides = None,
+) -> None:
+    """Compare two models on the same prompts under one judge."""
+    from tsalign.config import parse_assignments
+
+    content: dict[str, Any] = {
+        "recipe": "evaluate",
+        "run": run,
+        "storage": storage,
+        "model": _model(model),
+        "against": _model(against),
+        "procedure": procedure,
+        "rubrics": rubrics,
+        "passes": passes,
+        "evaluation": {"judge": judge, "sets": dict(_named_set(given) for given in sets)},
+    }
+    _report(_execute(content, parse_assignments(overrides or [])))
+
+
+def _model(given: str) -> dict[str, str]:
+    """`org/name` is a model of our own actors, `name@https://host/v1` an endpoint."""
+    name, _, url = given.partition("@http")
+    return {"model": name, "url": f"http{url}"} if url else {"model": given}
+
+
+def _named_set(given: str) -> tuple[str, str]:
+    name, sign, location = given.partition("=")
+    return (name, location) if sign else (Path(given.removeprefix("toy:")).stem, given)
 
 
 @app.command("run")
@@ -107,13 +150,10 @@ def run_command(config: Config, overrides: Overrides = None) -> None:
 def plan(config: Config, overrides: Overrides = None) -> None:
     """What a run would do and need; starts nothing."""
     from tsalign.api import load
-    from tsalign.config import AlignConfig, parse_assignments
+    from tsalign.config import parse_assignments
     from tsalign.plan import plan_tables
 
-    loaded = load(config, parse_assignments(overrides or []))
-    if not isinstance(loaded, AlignConfig):
-        raise TsalignError(f"{config}: recipe {loaded.recipe} has no plan to show; it is not an alignment.")
-    out.print(plan_tables(loaded))
+    out.print(plan_tables(load(config, parse_assignments(overrides or []))))
 
 
 @app.command()
@@ -197,7 +237,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _execute(config: Path, overrides: dict[str, Any]) -> UPath:
+def _execute(config: Path | dict[str, Any], overrides: dict[str, Any]) -> UPath:
     """Run a config under a name that is known beforehand, so that Ctrl-C can say how to go on."""
     from tsalign import api
     from tsalign.storage import resolve

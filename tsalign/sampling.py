@@ -62,17 +62,13 @@ class SampleWorker:
         self.engine = open_engine(model, sampling, tensor_parallel)
         self.sampling, self.temperatures, self.seed = sampling, temperatures, seed
         self.writer = model.fingerprint
-        self.limit = sampling.max_model_len - sampling.max_tokens
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
-        fits = [row for row in rows if len(row["prompt_ids"]) <= self.limit]
-        failed = [self._too_long(row) for row in rows if len(row["prompt_ids"]) > self.limit]
-        requests = [request for row in fits for request in self._requests(row)]
-        answers = iter(zip(requests, self.engine.generate(requests)))
-        each = self.sampling.k * len(self.temperatures)
-        made = []
-        for row in fits:
-            own = [next(answers) for _ in range(each)]
+        asked = [self._requests(row) for row in rows]
+        answers = iter(self.engine.generate([request for requests in asked for request in requests]))
+        made, failed = [], []
+        for row, requests in zip(rows, asked):
+            own = [(request, next(answers)) for request in requests]
             if problem := next((answer.reason for _, answer in own if isinstance(answer, Failed)), None):
                 failed.append({"prompt_id": row["prompt_id"], "reason": problem})
             else:
@@ -98,10 +94,6 @@ class SampleWorker:
         ]
         parameters = self.sampling.model_dump(include={"engine", "top_p", "max_tokens", "stop"})
         return {**row, "completions": completions, "writer": self.writer, "sampling": json.dumps(parameters)}
-
-    def _too_long(self, row: Row) -> Row:
-        reason = f"prompt has {len(row['prompt_ids'])} tokens; max_model_len - max_tokens leaves {self.limit}"
-        return {"prompt_id": row["prompt_id"], "reason": reason}
 
 
 def statistics(candidate_sets: list[Row]) -> dict[str, float]:

@@ -36,7 +36,7 @@ class Prompt:
 class Intake(ExitStack):
     """Reads prompt files for one stage; `counts` and the quarantine tell what became of each row."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, data: DataConfig, quarantine: UPath) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None, data: DataConfig, quarantine: UPath) -> None:
         super().__init__()
         self.tokenizer, self.data, self.quarantine = tokenizer, data, quarantine
         self.counts = Counter(read=0, kept=0, duplicates=0, too_long=0, bad=0)
@@ -61,9 +61,12 @@ class Intake(ExitStack):
             yield prompt
 
     def encode(self, prompt: Prompt, name: str) -> dict[str, Any] | None:
-        """The row to keep, in the set `name`; None when it is too long or the template refuses it."""
+        """The row to keep, in the set `name`; None when it is too long or the template refuses it.
+
+        Without a tokenizer it has no tokens; whoever answers it encodes it.
+        """
         try:
-            ids = encode_prompt(self.tokenizer, prompt.messages)
+            ids = encode_prompt(self.tokenizer, prompt.messages) if self.tokenizer else []
         except TsalignError as error:
             self._reject("bad", prompt.record, str(error))
             return None

@@ -39,10 +39,13 @@ def load_prompts(stage: Stage, data: DataConfig, sets: dict[str, str], policy: M
     return _in_one_task(stage, _training, _anchored(data), _absolute(sets), policy, stage.seed)
 
 
-def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model) -> Dataset:
+def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model | None) -> Dataset:
     """Held-out prompts: each file of `evaluation.sets`, and `held_out` when `data.eval_fraction` is above zero.
 
     Of each set, the `evaluation.prompts_per_set` with the lowest content hash, whatever the seed.
+
+    Args:
+        policy: whose tokens the rows carry; with None they carry none, for models with different tokenizers.
 
     Raises:
         TsalignError: as `load_prompts`; also no set at all, an empty set, or a set named `held_out` twice.
@@ -112,10 +115,10 @@ def _training(
 
 
 def _evaluation(
-    out: UPath, quarantine: UPath, data: DataConfig, evaluation: EvaluationConfig, policy: Model
+    out: UPath, quarantine: UPath, data: DataConfig, evaluation: EvaluationConfig, policy: Model | None
 ) -> dict[str, int]:
     sets: dict[str, list[tuple[str, Row]]] = {}
-    with Intake(load_tokenizer(policy), data, quarantine) as intake:
+    with Intake(load_tokenizer(policy) if policy else None, data, quarantine) as intake:
         for name, prompt in _evaluation_prompts(intake, data, evaluation):
             if row := intake.encode(prompt, name):
                 sets.setdefault(name, []).append((prompt.content, row))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
+
+from transformers import PreTrainedTokenizerBase
 
 from tsalign.config import SamplingConfig
+from tsalign.data.chat import encode_prompt
 from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Endpoint, Model
 
@@ -40,6 +44,41 @@ class Engine(Protocol):
     def generate(self, requests: list[Request]) -> Sequence[Completion | Failed]: ...
 
 
+class WhiteBox(Engine, Protocol):
+    """An engine that also shows its model's log-probs, at temperature 1; None for what is beyond `max_model_len`."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
+        """The log-prob of each token of each response, from token ids of prompts and responses."""
+
+    def next_token_logprobs(self, prompts: list[list[int]], top: int) -> list[dict[str, float] | None]:
+        """The `top` most likely next tokens of each prompt, as text, with their log-probs."""
+
+
+def prompts_that_fit(
+    requests: list[Request], tokenizer: PreTrainedTokenizerBase, sampling: SamplingConfig
+) -> tuple[dict[int, list[int]], dict[int, Completion | Failed]]:
+    """Token ids of the requests that leave room for a completion, by index; and failures of those that do not."""
+    limit = sampling.max_model_len - sampling.max_tokens
+    ids = {i: request.prompt_ids or encode_prompt(tokenizer, request.prompt) for i, request in enumerate(requests)}
+    long: dict[int, Completion | Failed] = {
+        i: Failed(f"prompt has {len(prompt)} tokens; max_model_len - max_tokens leaves {limit}")
+        for i, prompt in ids.items()
+        if len(prompt) > limit
+    }
+    return {i: prompt for i, prompt in ids.items() if i not in long}, long
+
+
+def by_text(tokenizer: PreTrainedTokenizerBase, logps: Iterable[tuple[int, float]]) -> dict[str, float]:
+    """Log-probs of token ids as those of their texts; ids with the same text add up."""
+    found: dict[str, float] = {}
+    for token, logp in logps:
+        text = str(tokenizer.decode([token]))
+        found[text] = logp + math.log1p(math.exp(found[text] - logp)) if text in found else logp
+    return found
+
+
 # Named, not imported: vLLM takes seconds to import, and may not be installed.
 ENGINES: dict[str, str] = {
     "hf": "tsalign.engines.hf:HFEngine",
@@ -68,3 +107,12 @@ def open_engine(writer: Model | Endpoint, sampling: SamplingConfig, tensor_paral
             "install tsalign[gpu] or tsalign[cpu], or set sampling.engine: hf."
         ) from error
     return engine(writer, sampling, tensor_parallel)
+
+
+def open_white_box(model: Model, sampling: SamplingConfig) -> WhiteBox:
+    """The engine that `sampling.engine` names, for log-probs; engines of local models have them.
+
+    Raises:
+        TsalignError: as `open_engine`.
+    """
+    return cast(WhiteBox, open_engine(model, sampling))

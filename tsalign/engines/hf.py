@@ -8,10 +8,10 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from tsalign.config import SamplingConfig
 from tsalign.data.batching import by_tokens
-from tsalign.data.chat import decode, encode_prompt
+from tsalign.data.chat import decode
 from tsalign.data.loading import load_for_inference
-from tsalign.data.tensors import pad, padding_id
-from tsalign.engines import Completion, Request
+from tsalign.data.tensors import pad, padding_id, response_logps
+from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit
 from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
 
@@ -29,14 +29,38 @@ class HFEngine:
         self.ends = sorted({int(end) for end in [*ends, self.tokenizer.eos_token_id] if end is not None})
         self.padding = padding_id(self.tokenizer)
 
-    def generate(self, requests: list[Request]) -> list[Completion]:
+    def generate(self, requests: list[Request]) -> list[Completion | Failed]:
         """One completion a request, in order."""
-        done: dict[int, Completion] = {}
-        prompts = [request.prompt_ids or encode_prompt(self.tokenizer, request.prompt) for request in requests]
-        room = [len(prompt_ids) + self.sampling.max_tokens for prompt_ids in prompts]
+        prompts, done = prompts_that_fit(requests, self.tokenizer, self.sampling)
+        order = list(prompts)
+        room = [len(prompts[i]) + self.sampling.max_tokens for i in order]
         for batch in by_tokens(room, self.sampling.batch_tokens):
-            done.update(zip(batch, self._batch([prompts[i] for i in batch], [requests[i] for i in batch])))
+            chosen = [order[i] for i in batch]
+            done.update(zip(chosen, self._batch([prompts[i] for i in chosen], [requests[i] for i in chosen])))
         return [done[i] for i in range(len(requests))]
+
+    @torch.inference_mode()
+    def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
+        """The log-prob of each token of each response, float32."""
+        found: dict[int, list[float] | None] = {}
+        for batch in by_tokens([len(p) + len(r) for p, r in pairs], self.sampling.batch_tokens):
+            padded = pad([pairs[i][0] + pairs[i][1] for i in batch], self.padding, self.model.device)
+            lengths = torch.tensor([len(pairs[i][1]) for i in batch], device=self.model.device)
+            logps = response_logps(self.model, padded, lengths).tolist()
+            found.update((i, row[len(row) - len(pairs[i][1]) :]) for i, row in zip(batch, logps))
+        return [found[i] for i in range(len(pairs))]
+
+    @torch.inference_mode()
+    def next_token_logprobs(self, prompts: list[list[int]], top: int) -> list[dict[str, float] | None]:
+        """The `top` most likely next tokens of each prompt, as text, with their log-probs."""
+        found: dict[int, dict[str, float] | None] = {}
+        for batch in by_tokens([len(prompt) for prompt in prompts], self.sampling.batch_tokens):
+            padded = pad([prompts[i] for i in batch], self.padding, self.model.device)
+            logits = self.model(**padded._asdict(), use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            logps, tokens = logits.log_softmax(-1).topk(top)
+            for index, row in zip(batch, zip(tokens.tolist(), logps.tolist())):
+                found[index] = by_text(self.tokenizer, zip(*row))
+        return [found[i] for i in range(len(prompts))]
 
     @torch.inference_mode()
     def _batch(self, prompts: list[list[int]], requests: list[Request]) -> list[Completion]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from tsalign.config import SamplingConfig
-from tsalign.data.chat import decode, encode_prompt, load_tokenizer
-from tsalign.engines import Completion, Request
+from tsalign.data.chat import decode, load_tokenizer
+from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit
 from tsalign.runs.artifacts import Model
 from tsalign.storage import local_folder
 
@@ -47,12 +47,43 @@ class VLLMEngine:
                 **options,
             )
 
-    def generate(self, requests: list[Request]) -> list[Completion]:
+    def generate(self, requests: list[Request]) -> list[Completion | Failed]:
         """One completion a request, in order."""
-        ids = [request.prompt_ids or encode_prompt(self.tokenizer, request.prompt) for request in requests]
-        prompts = [TokensPrompt(prompt_token_ids=prompt_ids) for prompt_ids in ids]
-        outputs = self.llm.generate(prompts, [self._parameters(request) for request in requests], use_tqdm=False)
-        return [self._completion(output.outputs[0]) for output in outputs]
+        prompts, done = prompts_that_fit(requests, self.tokenizer, self.sampling)
+        outputs = self.llm.generate(
+            [TokensPrompt(prompt_token_ids=ids) for ids in prompts.values()],
+            [self._parameters(requests[i]) for i in prompts],
+            use_tqdm=False,
+        )
+        done.update(zip(prompts, (self._completion(output.outputs[0]) for output in outputs)))
+        return [done[i] for i in range(len(requests))]
+
+    def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
+        """The log-prob of each token of each response; None for a sequence that leaves no room in `max_model_len`."""
+        read = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        outputs = self._read([prompt + response for prompt, response in pairs], read)
+        found: list[list[float] | None] = []
+        for (prompt, response), output in zip(pairs, outputs):
+            shown = output.prompt_logprobs[len(prompt) :] if output else None
+            found.append([at[token].logprob for at, token in zip(shown, response)] if shown is not None else None)
+        return found
+
+    def next_token_logprobs(self, prompts: list[list[int]], top: int) -> list[dict[str, float] | None]:
+        """The `top` most likely next tokens of each prompt, as text, with their log-probs; None as above."""
+        read = SamplingParams(temperature=0, max_tokens=1, logprobs=top, detokenize=False)
+        return [
+            by_text(self.tokenizer, ((token, shown.logprob) for token, shown in output.outputs[0].logprobs[0].items()))
+            if output
+            else None
+            for output in self._read(prompts, read)
+        ]
+
+    def _read(self, sequences: list[list[int]], parameters: SamplingParams) -> list[Any]:
+        """vLLM's output for each sequence; None for what is too long."""
+        fits = [i for i, sequence in enumerate(sequences) if len(sequence) < self.sampling.max_model_len]
+        prompts = [TokensPrompt(prompt_token_ids=sequences[i]) for i in fits]
+        outputs = dict(zip(fits, self.llm.generate(prompts, parameters, use_tqdm=False)))
+        return [outputs.get(i) for i in range(len(sequences))]
 
     def _parameters(self, request: Request) -> SamplingParams:
         return SamplingParams(

@@ -1,1 +1,1 @@
-"""How good is the policy, and how good is the student: win rates and agreement."""
+"""How good is the policy, and how good is the student: win rates, agreement, exact match."""

@@ -6,23 +6,20 @@ preferences, and `mining.refresh` (off by default) updates it on random pairs be
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from dataclasses import dataclass
-
-from tsalign.config import MiningConfig, SamplingConfig, TSAlignConfig
+from tsalign.config import MiningConfig, TSAlignConfig
 from tsalign.data.preferences import load_preferences
-from tsalign.data.prompts import load_evaluation, load_prompts, portion
-from tsalign.evaluation.stage import evaluate
+from tsalign.data.prompts import load_prompts, portion
+from tsalign.evaluation.agreement import agree
+from tsalign.evaluation.exam import Exam
 from tsalign.mining import mine
 from tsalign.recipes import recipe
-from tsalign.runs.artifacts import Dataset, Model, model_from
+from tsalign.runs.artifacts import Model, model_from
 from tsalign.runs.run import Iteration, Run
 from tsalign.sampling import sample
-from tsalign.scoring import named
+from tsalign.scoring import Scorer
 from tsalign.scoring.logprob import LogProb
 from tsalign.scoring.reward_model import RewardModel
 from tsalign.scoring.stage import score
-from tsalign.teacher.client import TeacherClient
 from tsalign.teacher.service import Teacher
 from tsalign.training.stage import train
 
@@ -36,12 +33,11 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
     base = policy = model_from(cfg.policy, "policy")
     student = model_from(cfg.student, "student")
     prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
-    held_out = run.stage("held_out", load_evaluation, cfg.data, cfg.evaluation, policy)
     earlier = [run.stage("earlier", load_preferences, cfg.student_preferences)] if cfg.student_preferences else []
 
     with Teacher(cfg.teacher) as service:
         teacher = service.client()
-        exam = Exam(cfg, held_out, run.overlap(examine_base, run, cfg, base, held_out, teacher), teacher)
+        exam = Exam(run, cfg, base, {"teacher": teacher}, tokens_of=base)
         for it in run.iterations(cfg.iterations):
             before, refresh = student, cfg.mining.refresh
             writer = base if cfg.mining.strategy == "off-policy" else policy
@@ -67,33 +63,11 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
             policy = it.stage("policy", train, policy, pairs, cfg.tune, "policy")
             student = learning.result() if learning else student
             earlier = earlier + preferences
-            run.overlap(examine, it, exam, policy, (before, student))
+            run.overlap(examine, it, exam, policy, teacher, (before, student))
         run.wait()
 
 
-@dataclass(frozen=True)
-class Exam:
-    """What every iteration is examined on."""
-
-    cfg: TSAlignConfig
-    held_out: Dataset
-    base: Future[Dataset]
-    teacher: TeacherClient
-
-
-def examine_base(run: Run, cfg: TSAlignConfig, base: Model, held_out: Dataset, teacher: TeacherClient) -> Dataset:
-    """The initial policy's answers to the held-out prompts, judged and scored once for all iterations."""
-    answers = run.stage("base_answers", sample, base, held_out, exam_sampling(cfg), cfg.evaluation.temperatures)
-    return run.stage("base_scores", score, answers, {"judge": named(cfg.evaluation.judge), "teacher": teacher})
-
-
-def examine(it: Iteration, exam: Exam, policy: Model, students: tuple[Model, Model]) -> None:
+def examine(it: Iteration, exam: Exam, policy: Model, teacher: Scorer, students: tuple[Model, Model]) -> None:
     """The new policy against the initial one, and the student before and after its update."""
-    cfg = exam.cfg
-    answers = it.stage("answers", sample, policy, exam.held_out, exam_sampling(cfg), cfg.evaluation.temperatures)
-    it.stage("evaluation", evaluate, answers, exam.base.result(), cfg.evaluation, exam.teacher, students)
-
-
-def exam_sampling(cfg: TSAlignConfig) -> SamplingConfig:
-    """As in training, but `evaluation.k` completions."""
-    return cfg.sampling.model_copy(update={"k": cfg.evaluation.k})
+    verdicts = exam.sit(it, policy)
+    it.stage("agreement", agree, verdicts, exam.base.result(), teacher, students, exam.cfg.temperatures[0])

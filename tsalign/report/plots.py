@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 from upath import UPath
 
-from tsalign.report.summary import evaluations, summarise
+from tsalign.report.summary import evaluations, exact_match, summarise
 
 INK, FAINT, BASE = "#22262e", "#d9dce3", "#b6bcc8"
 COLOURS = ("#2f6fde", "#e07b39", "#2a9d78", "#8f5bd0", "#d14b6f", "#c9a227", "#4fb0c6", "#7c8594", "#a0643c", "#8fb339")
@@ -54,7 +54,10 @@ def plot_run(run_dir: UPath) -> UPath:
         if evaluated:
             _win_rate(next(panels), evaluated)
             _scores(next(panels), evaluated[-1])
+        if evaluated and "agreement" in evaluated[-1]:
             _agreement(next(panels), evaluated)
+        if right := exact_match(run_dir):
+            _exact_match(next(panels), right)
         if summary["iterations"]:
             _seconds(next(panels), summary["iterations"])
         for unused in panels:
@@ -105,6 +108,20 @@ def _agreement(axes: Axes, evaluated: list[dict[str, Any]]) -> None:
     _rounds(axes, rounds)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     _legend(axes, columns=2)
+
+
+def _exact_match(axes: Axes, right: dict[str, dict[str, Any]]) -> None:
+    tasks, width = sorted(next(iter(right.values()))["by_task"]), 0.8 / len(right)
+    for place, (shots, rate) in enumerate(right.items()):
+        heights = [rate["by_task"][task] for task in tasks]
+        beside = [x + (place - (len(right) - 1) / 2) * width for x in range(len(tasks))]
+        bars = axes.bar(beside, heights, 0.95 * width, color=COLOURS[place], label=f"{shots}-shot")
+        axes.bar_label(bars, labels=[f"{100 * height:.0f}" for height in heights], size=8, padding=2)
+    axes.set_xticks(range(len(tasks)), tasks)
+    axes.set_title("Exact match on the test sets")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.margins(y=0.15)
+    _legend(axes, columns=3)
 
 
 def _seconds(axes: Axes, iterations: list[dict[str, Any]]) -> None:

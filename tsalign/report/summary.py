@@ -36,14 +36,52 @@ def find_run(run: str, storage: str = "runs") -> UPath:
 
 
 def evaluations(run_dir: UPath) -> list[dict[str, Any]]:
-    """The `evaluation/summary.json` of each evaluated iteration, in order."""
-    files = (run_dir / "iterations").glob("*/evaluation/summary.json")
-    return sorted((json.loads(file.read_text()) for file in files), key=lambda found: found["iteration"])
+    """The `evaluation/summary.json` of each evaluated iteration, in order, with its `agreement` where there is one."""
+    found = [_evaluation(file) for file in (run_dir / "iterations").glob("*/evaluation/summary.json")]
+    return sorted(found, key=lambda evaluation: evaluation["iteration"])
+
+
+def _evaluation(file: UPath) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads(file.read_text())
+    agreement = file.parent.parent / "agreement" / "summary.json"
+    return {**summary, "agreement": json.loads(agreement.read_text())} if agreement.exists() else summary
 
 
 def headline(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The win rate at the temperature that the run reports first."""
     return dict(evaluation["win_rate"][str(evaluation["temperature"])])
+
+
+def results(run_dir: UPath) -> dict[str, float]:
+    """What a run came to, by name: rates as floats, amounts as whole numbers; of its last iteration."""
+    found: dict[str, float] = {}
+    for name, summary in last_evaluations(run_dir).items():
+        step = name.removeprefix("evaluation").lstrip("_")
+        for temperature, rate in summary["win_rate"].items():
+            found[f"{step} win rate T={temperature}".strip()] = rate["mean"]
+    for shots, rate in exact_match(run_dir).items():
+        found[f"{shots}-shot exact match"] = rate["mean"]
+    if (evaluated := evaluations(run_dir)) and "agreement" in evaluated[-1]:
+        found["agreement"] = evaluated[-1]["agreement"]["fixed"]["teacher"]["after"]
+    if calls := sum(iteration["teacher_calls"] for iteration in summarise(run_dir)["iterations"]):
+        found["teacher calls"] = calls
+    return found
+
+
+def last_evaluations(run_dir: UPath) -> dict[str, dict[str, Any]]:
+    """Stage -> `summary.json` of all evaluations of the last evaluated iteration, `evaluation` first."""
+    evaluated = evaluations(run_dir)
+    if not evaluated:
+        return {}
+    folder = run_dir / "iterations" / str(evaluated[-1]["iteration"])
+    files = sorted(folder.glob("evaluation*/summary.json"), key=lambda file: file.parent.name)
+    return {file.parent.name: json.loads(file.read_text()) for file in files}
+
+
+def exact_match(run_dir: UPath) -> dict[str, dict[str, Any]]:
+    """Shots -> mean and by task, of a run that ends with an exam of right and wrong answers."""
+    file = run_dir / "exact_match" / "summary.json"
+    return dict(json.loads(file.read_text())["exact_match"]) if file.exists() else {}
 
 
 def stage_seconds(run_dir: UPath) -> dict[str, float]:
@@ -130,6 +168,6 @@ def _win_rate(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _agreement(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
-    return (
-        {key: evaluation["agreement"]["fixed"]["teacher"][key] for key in ("before", "after")} if evaluation else None
-    )
+    if evaluation is None or "agreement" not in evaluation:
+        return None
+    return {key: evaluation["agreement"]["fixed"]["teacher"][key] for key in ("before", "after")}

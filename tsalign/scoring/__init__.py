@@ -10,7 +10,9 @@ from tsalign.config import ModelConfig
 from tsalign.runs.artifacts import model_from
 from tsalign.scoring.function import PythonFunction
 from tsalign.scoring.logprob import LogProb
+from tsalign.scoring.option_probability import OptionProbability
 from tsalign.scoring.reward_model import RewardModel
+from tsalign.templates import texts
 
 
 class Item(NamedTuple):
@@ -33,12 +35,18 @@ class Scorer(Protocol):
     """Plain data that travels to an actor and is loaded there; its fields make its fingerprint."""
 
     def load(self) -> Callable[[list[Item]], list[float | None]]:
-        """The function that scores a batch, in order; None where an item could not be scored."""
+        """The function that scores a batch, in order; None where an item could not be scored.
+
+        It may keep `counts`, sums of what it did, which a stage reports and clears.
+        """
 
 
 SCORERS: dict[str, Callable[[str], Scorer]] = {
     "reward_model": lambda model: RewardModel(model_from(ModelConfig(model=model), "reward")),
     "logprob": lambda model: LogProb(model_from(ModelConfig(model=model), "logprob"), "mean", sampled_tokens=False),
+    "option_probability": lambda model: OptionProbability(
+        model_from(ModelConfig(model=model), "option_probability"), texts({})["pad_choice"]
+    ),
     "function": PythonFunction,
 }
 
@@ -47,6 +55,11 @@ def named(name: str) -> Scorer:
     """The scorer that a config names: `reward_model:<model>`, `logprob:<model>`, or `module:function`."""
     kind, _, rest = name.partition(":")
     return SCORERS[kind](rest) if kind in SCORERS else PythonFunction(name)
+
+
+def comparative(scorer: Scorer) -> bool:
+    """Whether its scores mean something only among the items of one group."""
+    return bool(getattr(scorer, "comparative", False))
 
 
 def items(row: dict[str, Any], group: int = 0) -> list[Item]:

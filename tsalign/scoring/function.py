@@ -30,6 +30,6 @@ class PythonFunction:
             function = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise TsalignError(
-                f"judge {self.function!r}: {error}; expected an importable module:function, or reward_model:<model>."
+                f"judge {self.function!r}: {error}; expected module:function or reward_model:<model>."
             ) from error
         return lambda items: [float(function(item.prompt, item.completion)) for item in items]

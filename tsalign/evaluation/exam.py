@@ -1,0 +1,56 @@
+"""What every policy of a run is examined on: held-out prompts, and the initial policy's answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tsalign.config import AlignConfig, EvaluateConfig
+from tsalign.data.prompts import load_evaluation
+from tsalign.evaluation.stage import evaluate
+from tsalign.runs.artifacts import Dataset, Endpoint, Model
+from tsalign.runs.run import Iteration, Run
+from tsalign.sampling import sample
+from tsalign.scoring import Scorer, comparative, named
+from tsalign.scoring.stage import score
+
+
+class Exam:
+    """Set at the start of a run, beside its first stages; sat by the policy of each iteration.
+
+    Args:
+        scorers: besides the judge, on the initial policy's answers.
+        tokens_of: the policy whose tokens the prompts carry, where all that sit the exam share its tokenizer.
+
+    Attributes:
+        base: the initial policy's answers, with the judge's scores and those of `scorers`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        cfg: AlignConfig | EvaluateConfig,
+        base: Model | Endpoint,
+        scorers: Mapping[str, Scorer] = MappingProxyType({}),
+        tokens_of: Model | None = None,
+    ) -> None:
+        self.cfg, self.scorers = cfg.evaluation, dict(scorers)
+        self.sampling = cfg.sampling.model_copy(update={"k": cfg.evaluation.k})
+        self.held_out = run.stage("held_out", load_evaluation, cfg.data, cfg.evaluation, tokens_of)
+        self.base = run.overlap(self._set, run, base)
+
+    def _set(self, run: Run, base: Model | Endpoint) -> Dataset:
+        answers = run.stage("base_answers", sample, base, self.held_out, self.sampling, self.cfg.temperatures)
+        judge = named(self.cfg.judge)
+        # A judge that compares has to see both answers: nothing of its verdict can be had beforehand.
+        scorers = self.scorers if comparative(judge) else {"judge": judge, **self.scorers}
+        return run.stage("base_scores", score, answers, scorers) if scorers else answers
+
+    def sit(self, it: Iteration, policy: Model) -> Dataset:
+        """The policy's answers at all temperatures, judged against the initial policy's: verdicts."""
+        answers = it.stage("answers", sample, policy, self.held_out, self.sampling, self.cfg.temperatures)
+        return self.judge(it, "evaluation", answers)
+
+    def judge(self, it: Iteration, name: str, answers: Dataset) -> Dataset:
+        """Verdicts on answers to the held-out prompts, however they were made, as the stage `name`."""
+        return it.stage(name, evaluate, answers, self.base.result(), self.cfg)

@@ -1,0 +1,42 @@
+"""The quickstart of each recipe, and the controls that `--baselines` runs beside it: config keys that differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+CONFIGS = {
+    "ts-align": "ts_align.yaml",
+    "pad": "pad.yaml",
+    "arte": "arte.yaml",
+    "citing": "citing.yaml",
+}
+CONTROLS: dict[str, dict[str, dict[str, Any]]] = {
+    "ts-align": {
+        "teacher-all": {"mining.strategy": "teacher-all"},
+        "student-only": {"mining.strategy": "student-only"},
+        "random": {"mining.strategy": "random"},
+        "off-policy": {"mining.strategy": "off-policy"},
+        "refresh": {"mining.refresh": 0.5},
+    },
+    "pad": {
+        "dpo": {"tune.objective": "dpo"},
+        "simpo": {"tune.objective": "simpo"},
+        "vpd": {"tune.objective": "pad_vpd"},
+    },
+    "arte": {
+        "original-teacher": {"ablation": "original-teacher"},
+        "question-only": {"ablation": "question-only"},
+        "rationale-only": {"ablation": "rationale-only"},
+        "random-rationale": {"ablation": "random-rationale"},
+    },
+    "citing": {
+        "sft": {"method": "sft"},
+        "rubric-sft": {"method": "rubric-sft"},
+    },
+}
+
+
+def quickstart(recipe: str) -> Path:
+    """The config of a recipe in the built-in world."""
+    return Path(__file__).parent / "quickstart" / CONFIGS[recipe]
