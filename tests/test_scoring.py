@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from upath import UPath
 
+from tsalign.config import SamplingConfig
 from tsalign.data.chat import encode_pair, load_tokenizer
 from tsalign.data.loading import load
 from tsalign.data.shards import Shard, read_rows, write_shard
@@ -74,7 +75,7 @@ def test_scores_do_not_depend_on_the_batch(models: dict[str, Model]) -> None:
 def test_logprobs_against_a_plain_forward_pass(models: dict[str, Model]) -> None:
     asked = items(12)
     sums = LogProb(models["policy"]).load()(asked)
-    means = LogProb(models["policy"], reduce="mean", batch_tokens=20).load()(asked)
+    means = LogProb(models["policy"], "mean", inference=SamplingConfig(engine="hf", batch_tokens=20)).load()(asked)
     model = AutoModelForCausalLM.from_pretrained(models["policy"].path).eval()
     tokenizer = load_tokenizer(models["policy"])
     for item, total, mean in zip(asked, sums, means):

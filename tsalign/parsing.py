@@ -28,6 +28,19 @@ def tagged(text: str, tag: str) -> str:
     return str(found[0]).strip()
 
 
+def part(template: str, tag: str, text: str) -> str:
+    """What a template asked for: what stands inside <tag> where the template says so, else all of the text.
+
+    Raises:
+        Unparsed: not exactly one <tag>, or nothing was written.
+    """
+    if f"<{tag}>" in template:
+        return tagged(text, tag)
+    if not text.strip():
+        raise Unparsed("nothing was written")
+    return text.strip()
+
+
 def answer(text: str) -> str:
     """The final answer of a rationale, inside <ans>.
 

@@ -10,22 +10,30 @@ from tsalign.config.base import (
     SamplePlacement,
     SamplingConfig,
 )
+from tsalign.config.citing import CITINGConfig, RubricsConfig, WritingConfig
+from tsalign.config.evaluate import EvaluateConfig
 from tsalign.config.loading import override, parse_assignments, read_yaml, validate
 from tsalign.config.models import EndpointConfig, ModelConfig, Section, TeacherConfig, WriterConfig
+from tsalign.config.pad import PADConfig, PADTrainConfig, TeacherScoreConfig
 from tsalign.config.training import DPOTrainConfig, RewardTrainConfig, SFTTrainConfig, TrainConfig
 from tsalign.config.ts_align import MiningConfig, TSAlignConfig
 
 __all__ = [
     "AlignConfig",
+    "CITINGConfig",
     "DPOTrainConfig",
     "DataConfig",
     "EndpointConfig",
+    "EvaluateConfig",
     "EvaluationConfig",
     "MiningConfig",
     "ModelConfig",
+    "PADConfig",
+    "PADTrainConfig",
     "Placement",
     "ResourceConfig",
     "RewardTrainConfig",
+    "RubricsConfig",
     "RunConfig",
     "SFTTrainConfig",
     "SamplePlacement",
@@ -33,8 +41,10 @@ __all__ = [
     "Section",
     "TSAlignConfig",
     "TeacherConfig",
+    "TeacherScoreConfig",
     "TrainConfig",
     "WriterConfig",
+    "WritingConfig",
     "override",
     "parse_assignments",
     "read_yaml",

@@ -22,7 +22,13 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {}
-MODULES = ("tsalign.recipes.ts_align", "tsalign.toy.build")  # imported when a recipe is looked for
+MODULES = {  # imported when a recipe is looked for
+    "ts-align": "tsalign.recipes.ts_align",
+    "pad": "tsalign.recipes.pad",
+    "citing": "tsalign.recipes.citing",
+    "evaluate": "tsalign.recipes.evaluate",
+    "toy": "tsalign.toy.build",
+}
 
 
 def recipe(
@@ -43,8 +49,7 @@ def find(name: str) -> Recipe:
     Raises:
         TsalignError: no such recipe.
     """
-    for module in MODULES:
-        import_module(module)
-    if name not in RECIPES:
-        raise TsalignError(f"recipe: {name!r} is not one of {', '.join(RECIPES)}.")
+    if name not in MODULES:
+        raise TsalignError(f"recipe: {name!r} is not one of {', '.join(MODULES)}.")
+    import_module(MODULES[name])
     return RECIPES[name]

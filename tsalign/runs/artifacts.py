@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,14 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Rubrics:
+    """A folder with a rubric for each category of instructions, and what finds an instruction's category."""
+
+    path: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """A model behind an OpenAI-compatible API.
 
@@ -57,6 +65,7 @@ class Endpoint:
         concurrency: requests in flight, an actor.
         request_timeout: seconds to wait for one answer.
         max_spent_tokens: an actor asks no more after so many tokens, prompts and answers together.
+        proxies: heed HTTP_PROXY and its kin.
     """
 
     url: str
@@ -66,6 +75,7 @@ class Endpoint:
     concurrency: int = 16
     request_timeout: float = 120.0
     max_spent_tokens: int | None = None
+    proxies: bool = True
 
 
 def writer_from(config: EndpointConfig | ModelConfig, role: str) -> Model | Endpoint:
@@ -102,7 +112,8 @@ def _plain(part: Any) -> Any:
     if isinstance(part, BaseModel):
         return _plain(part.model_dump(mode="json"))
     if is_dataclass(part) and not isinstance(part, type):
-        return [type(part).__name__, _plain(asdict(part))]
+        # Field by field: a part with a fingerprint of its own stands for itself, whatever else it carries.
+        return [type(part).__name__, {item.name: _plain(getattr(part, item.name)) for item in fields(part)}]
     if isinstance(part, dict):
         return {str(key): _plain(value) for key, value in part.items()}
     if isinstance(part, list | tuple):

@@ -18,14 +18,14 @@ from upath import UPath
 from tsalign.config import RunConfig
 from tsalign.errors import TsalignError
 from tsalign.runs import loggers
-from tsalign.runs.artifacts import Dataset, Model, fingerprint
+from tsalign.runs.artifacts import Dataset, Model, Rubrics, fingerprint
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.stage import Stage, console, progress_display
 from tsalign.storage import append_line, remove, resolve, write_json
 from tsalign.versions import provenance
 
 HEARTBEAT_SECONDS = 10.0
-A = TypeVar("A", Dataset, Model)
+A = TypeVar("A", Dataset, Model, Rubrics)
 T = TypeVar("T")
 
 
@@ -216,8 +216,8 @@ def _beat(path: UPath, stop: threading.Event) -> None:
             return
 
 
-def _artifact(output: dict[str, Any]) -> Dataset | Model:
-    kind = {"Dataset": Dataset, "Model": Model}[output["kind"]]
+def _artifact(output: dict[str, Any]) -> Dataset | Model | Rubrics:
+    kind = {"Dataset": Dataset, "Model": Model, "Rubrics": Rubrics}[output["kind"]]
     return kind(**{key: value for key, value in output.items() if key != "kind"})
 
 

@@ -1,17 +1,15 @@
-"""Log-probability of a completion under a causal LM: the reference of DPO."""
+"""Log-probability of a completion under a causal LM: the reference of DPO, and a teacher's own preference."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from tsalign.data.batching import by_tokens
+from tsalign.config import SamplingConfig
 from tsalign.data.chat import encode_pair
-from tsalign.data.loading import load_for_inference
-from tsalign.data.tensors import pad, padding_id, response_logps
+from tsalign.engines import open_white_box
 from tsalign.runs.artifacts import Model
 
 if TYPE_CHECKING:
@@ -20,39 +18,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LogProb:
-    """Sum or mean of the response tokens' log-probs, in float32.
+    """Sum or mean of the response tokens' log-probs, in float32; None where the engine cannot take the sequence.
 
     Attributes:
         sampled_tokens: score the ids that were sampled, where the item has them; only right when the model
             shares its tokenizer with the writer. Otherwise the text is encoded anew.
+        inference: which engine, and its limits.
     """
 
     model: Model
     reduce: Literal["sum", "mean"] = "sum"
     sampled_tokens: bool = True
-    batch_tokens: int = 16384
+    inference: SamplingConfig = SamplingConfig(engine="hf")
 
     def load(self) -> Callable[[list[Item]], list[float | None]]:
         """A function from items to log-probs."""
-        model, tokenizer = load_for_inference(self.model, "causal")
-        padding = padding_id(tokenizer)
+        return LogProbs(self)
 
-        def encode(item: Item) -> tuple[list[int], list[int]]:
-            if self.sampled_tokens and item.token_ids and item.prompt_ids:
-                return item.prompt_ids, item.token_ids
-            return encode_pair(tokenizer, item.prompt, item.completion)
 
-        @torch.inference_mode()
-        def score(items: list[Item]) -> list[float | None]:
-            pairs = [encode(item) for item in items]
-            scores: list[float | None] = [None] * len(pairs)
-            for batch in by_tokens([len(p) + len(r) for p, r in pairs], self.batch_tokens):
-                padded = pad([pairs[i][0] + pairs[i][1] for i in batch], padding, model.device)
-                lengths = torch.tensor([len(pairs[i][1]) for i in batch], device=model.device)
-                logps = response_logps(model, padded, lengths).sum(1)
-                values = logps / lengths if self.reduce == "mean" else logps
-                for index, value in zip(batch, values.tolist()):
-                    scores[index] = value
-            return scores
+class LogProbs:
+    """Holds the model.
 
-        return score
+    Attributes:
+        counts: tokens read, prompts and completions together.
+    """
+
+    def __init__(self, scorer: LogProb) -> None:
+        self.scorer = scorer
+        self.engine = open_white_box(scorer.model, scorer.inference)
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, items: list[Item]) -> list[float | None]:
+        pairs = [self._encoded(item) for item in items]
+        self.counts["tokens"] += sum(len(prompt) + len(response) for prompt, response in pairs)
+        return [self._reduced(logps) for logps in self.engine.logprobs(pairs)]
+
+    def _encoded(self, item: Item) -> tuple[list[int], list[int]]:
+        if self.scorer.sampled_tokens and item.token_ids and item.prompt_ids:
+            return item.prompt_ids, item.token_ids
+        return encode_pair(self.engine.tokenizer, item.prompt, item.completion)
+
+    def _reduced(self, logps: list[float] | None) -> float | None:
+        if logps is None:
+            return None
+        return sum(logps) / (len(logps) if self.scorer.reduce == "mean" else 1)

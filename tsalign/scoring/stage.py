@@ -38,7 +38,18 @@ class ScoreWorker:
             failed |= add_scores(rows, f"score.{name}", scorer)
         good = [row for index, row in enumerate(rows) if index not in failed]
         bad = [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
-        return Shard(good, bad, {"scored": float(sum(len(items(row)) for row in good))})
+        counts = {"scored": float(sum(len(items(row)) for row in good))}
+        for name, scorer in self.scorers.items():
+            counts |= {f"{name}_{what}": amount for what, amount in take_counts(scorer).items()}
+        return Shard(good, bad, counts)
+
+
+def take_counts(scorer: Any) -> dict[str, float]:
+    """What a loaded scorer counted since it was last asked; none where it keeps no `counts`."""
+    counts = getattr(scorer, "counts", {})
+    taken = dict(counts)
+    counts.clear()
+    return taken
 
 
 def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:

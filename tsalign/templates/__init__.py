@@ -23,7 +23,7 @@ def names() -> list[str]:
 
 
 def texts(overrides: Mapping[str, str]) -> dict[str, str]:
-    """The text of every template, those in `overrides` (name: path) instead of ours.
+    """The text of every template, those in `overrides` (name: Jinja text, or the path of one) instead of ours.
 
     Texts, not paths, travel to actors: a file may not be there, and a changed text is a changed fingerprint.
 
@@ -32,13 +32,17 @@ def texts(overrides: Mapping[str, str]) -> dict[str, str]:
     """
     if unknown := sorted(set(overrides) - set(names())):
         raise TsalignError(f"templates.{unknown[0]}: no such template; there are {', '.join(names())}.")
-    for name, path in overrides.items():
-        if not Path(path).expanduser().is_file():
-            raise TsalignError(f"templates.{name}: {path}: no such file; expected a Jinja template.")
-    return {
-        name: Path(overrides.get(name, FOLDER / f"{name}.jinja")).expanduser().read_text(encoding="utf-8")
-        for name in names()
-    }
+    ours = {name: (FOLDER / f"{name}.jinja").read_text(encoding="utf-8") for name in names()}
+    return ours | {name: _given(name, override) for name, override in overrides.items()}
+
+
+def _given(name: str, text_or_path: str) -> str:
+    if "{" in text_or_path:
+        return text_or_path
+    path = Path(text_or_path).expanduser()
+    if not path.is_file():
+        raise TsalignError(f"templates.{name}: {path}: no such file; expected a Jinja text or the path of one.")
+    return path.read_text(encoding="utf-8")
 
 
 def render(template: str, /, **values: object) -> list[Message]:

@@ -4,46 +4,26 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
-from upath import UPath
-
-from tsalign.config import DataConfig, RewardTrainConfig, RunConfig, SamplingConfig, SFTTrainConfig
+from tsalign.config import DataConfig, RewardTrainConfig, RunConfig, SamplingConfig
 from tsalign.data.prompts import load_prompts
-from tsalign.data.shards import Row, Shard, iterate, write_shard
+from tsalign.data.shards import Row, iterate
 from tsalign.recipes import recipe
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
 from tsalign.sampling import sample
-from tsalign.storage import remove
 from tsalign.toy import demonstrations
 from tsalign.toy.models import Shape, as_reward_model, initialise
+from tsalign.toy.stages import language, shards
 from tsalign.training.stage import train
 
-SHARD = 2000
 GROUPS = "tsalign.toy.objective:GroupReward"
 SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=16, max_model_len=128)
 ASSETS = Path(__file__).parent / "assets"
-
-
-def language(steps: int, rate: float, epochs: float = 4) -> SFTTrainConfig:
-    """Settings of a supervised training of `steps` steps of 64 replies."""
-    return SFTTrainConfig(
-        epochs=epochs,
-        batch_size=64,
-        learning_rate=rate,
-        betas=(0.9, 0.95),
-        schedule="linear",
-        warmup=0.05,
-        precision="fp32",
-        zero_stage=0,
-        checkpoint_steps=max(steps // 4, 1),
-    )
 
 
 def ranking(objective: str, rate: float, epochs: float, batch_size: int) -> RewardTrainConfig:
@@ -158,12 +138,12 @@ def grow_teacher(run: Run, cfg: ToyConfig, clean: Dataset) -> Model:
 
 def generate(stage: Stage, kind: str, count: int, *more: float) -> Dataset:
     """`count` rows of a generator in `tsalign.toy.demonstrations`, as shards."""
-    return _shards(stage, getattr(demonstrations, kind), stage.seed, count, *more)
+    return shards(stage, getattr(demonstrations, kind), stage.seed, count, *more)
 
 
 def group_samples(stage: Stage, samples: list[Dataset], count: int) -> Dataset:
     """Groups of replies to rank: right ones, demonstrations, near misses, and the policy's own."""
-    return _shards(stage, _groups, stage.seed, count, samples)
+    return shards(stage, _groups, stage.seed, count, samples)
 
 
 def _groups(seed: int, count: int, samples: list[Dataset]) -> Iterator[Row]:
@@ -177,17 +157,3 @@ def student_preferences() -> Iterator[dict[str, Any]]:
     """What the shipped student learnt from, for replay."""
     shipped = ToyConfig(recipe="toy")
     return demonstrations.student_pairs(shipped.seed, shipped.student_pairs, shipped.student_flips)
-
-
-def _shards(stage: Stage, make: Callable[..., Iterator[Row]], *arguments: Any) -> Dataset:
-    """Rows into shards, made in a task so that the driver holds none."""
-    ray.get(ray.remote(num_cpus=1)(_write).remote(stage.out, make, *arguments))
-    return Dataset(str(stage.out), stage.fingerprint)
-
-
-def _write(out: UPath, make: Callable[..., Iterator[Row]], *arguments: Any) -> None:
-    remove(out)
-    rows, number = make(*arguments), 0
-    while chunk := list(islice(rows, SHARD)):
-        write_shard(out / f"part-{number:05}.parquet", Shard(chunk))
-        number += 1

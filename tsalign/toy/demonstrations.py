@@ -12,7 +12,8 @@ Row = dict[str, Any]
 Samples = Mapping[str, Sequence[str]]
 
 
-def _train_task(rng: random.Random) -> Task:
+def train_task(rng: random.Random) -> Task:
+    """Draw a task of the train split."""
     while True:
         task = make_task(rng)
         if split_of(task.prompt) == "train":
@@ -23,7 +24,7 @@ def clean_rows(seed: int, n: int) -> Iterator[Row]:
     """Yield n prompts with their right replies."""
     rng = random.Random(f"clean-{seed}")
     for _ in range(n):
-        task = _train_task(rng)
+        task = train_task(rng)
         yield {"prompt": task.messages, "completion": task.response}
 
 
@@ -31,12 +32,12 @@ def noisy_rows(seed: int, n: int) -> Iterator[Row]:
     """Yield n prompts with the noisy demonstrator's replies."""
     rng = random.Random(f"noisy-{seed}")
     for _ in range(n):
-        task = _train_task(rng)
+        task = train_task(rng)
         yield {"prompt": task.messages, "completion": demonstrate(rng, task)}
 
 
 def _task_with_samples(rng: random.Random, samples: Samples, prompts: Sequence[str]) -> tuple[Task, Sequence[str]]:
-    task = parse(rng.choice(prompts)) if prompts else _train_task(rng)
+    task = parse(rng.choice(prompts)) if prompts else train_task(rng)
     if task is None or split_of(task.prompt) != "train":
         raise ValueError("samples must answer prompts of the train split")
     return task, samples.get(task.prompt, ())

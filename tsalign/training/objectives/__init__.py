@@ -13,8 +13,10 @@ from tsalign.config import Section
 from tsalign.errors import TsalignError
 from tsalign.training.examples import Batch, Example
 from tsalign.training.objectives.dpo import DPO
+from tsalign.training.objectives.pad import PPD, VPD, ReleasedPAD
 from tsalign.training.objectives.ranking import Logistic, MarginRanking
 from tsalign.training.objectives.sft import SFT
+from tsalign.training.objectives.simpo import SimPO
 
 Row = dict[str, Any]
 
@@ -42,6 +44,10 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "dpo": DPO,
     "margin_ranking": MarginRanking,
     "logistic": Logistic,
+    "pad_ppd": PPD,
+    "pad_vpd": VPD,
+    "pad_released": ReleasedPAD,
+    "simpo": SimPO,
 }
 
 
