@@ -1,32 +1,26 @@
-"""The teacher service over real HTTP, and its client against servers that misbehave."""
+"""The teacher service over real HTTP, and one replica of it alone."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tsalign.config import TeacherConfig
 from tsalign.errors import TsalignError
-from tsalign.runs.artifacts import fingerprint, model_from
+from tsalign.runs.artifacts import Model, fingerprint, model_from
 from tsalign.scoring import Item
 from tsalign.scoring.reward_model import RewardModel
-from tsalign.teacher import client as client_module
 from tsalign.teacher import service
 from tsalign.teacher.client import TeacherClient
 from tsalign.teacher.service import Teacher, serve_forever
@@ -39,32 +33,9 @@ ITEMS = [Item([{"role": "user", "content": f"sort: {'lemon ' * n}"}], text) for 
 
 
 @pytest.fixture(scope="module")
-def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random reward model, small enough to load at once."""
-    from tsalign.toy.tokenizer import build_tokenizer
-
-    folder = tmp_path_factory.mktemp("teacher")
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_labels=1,
-    )
-    model = LlamaForSequenceClassification(config)
-    torch.nn.init.normal_(model.score.weight)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def teacher(reward_model: Path, ray_session: None) -> Iterator[Teacher]:
+def teacher(models: dict[str, Model], ray_session: None) -> Iterator[Teacher]:
     """One deployment for all tests; it sleeps after five seconds without a request."""
-    config = TeacherConfig(model=str(reward_model), idle_seconds=5, max_pending=128, max_batch_size=32)
+    config = TeacherConfig(model=models["student"].path, idle_seconds=5, max_pending=128, max_batch_size=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(config.token_env, TOKEN)
         with Teacher(config) as teacher:
@@ -182,10 +153,10 @@ def _replicas(teacher: Teacher) -> int:
     return sum(sum(part.replica_states.values()) for part in parts)
 
 
-def test_second_teacher_shares_serve_and_leaves_the_first(teacher: Teacher, reward_model: Path) -> None:
+def test_second_teacher_shares_serve_and_leaves_the_first(teacher: Teacher, models: dict[str, Model]) -> None:
     from ray import serve
 
-    with Teacher(TeacherConfig(model=str(reward_model))) as second:
+    with Teacher(TeacherConfig(model=models["student"].path)) as second:
         assert second.client().url != teacher.client().url
         assert None not in second.client().load()(ITEMS[:2])
         name = second._deployment.name
@@ -206,9 +177,9 @@ def test_serve_forever_leaves_a_serve_that_runs_alone(teacher: Teacher) -> None:
     ],
 )
 def test_deployment_says_what_is_missing(
-    reward_model: Path, ray_session: None, settings: dict[str, Any], expected: str
+    models: dict[str, Model], ray_session: None, settings: dict[str, Any], expected: str
 ) -> None:
-    config = TeacherConfig(model=str(reward_model), token_env="NO_SUCH_VARIABLE", **settings)
+    config = TeacherConfig(model=models["student"].path, token_env="NO_SUCH_VARIABLE", **settings)
     with Teacher(config) as teacher, pytest.raises(TsalignError, match=expected):
         teacher.client()
 
@@ -224,7 +195,7 @@ def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
 
 
 @pytest.fixture
-def replica(reward_model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def replica(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The class inside the deployment, in the context that Serve's batching looks for."""
     from ray import serve
 
@@ -232,7 +203,7 @@ def replica(reward_model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1000))
     monkeypatch.setattr(serve, "get_replica_context", lambda: context)
-    config = TeacherConfig(model=str(reward_model), max_batch_size=32, max_pending=100)
+    config = TeacherConfig(model=models["student"].path, max_batch_size=32, max_pending=100)
     return app.TeacherReplica.func_or_class.__mro__[1](model_from(config, "teacher"), config, None)
 
 
@@ -266,7 +237,7 @@ def test_concurrent_requests_share_batches(replica: Any, run: Any) -> None:
     assert max(sizes) > 10, "sequences of several requests in one batch"
     assert max(sizes) <= 32
     assert answers[0].scores == answers[5].scores[:5]
-    assert replica.pending == 0
+    assert replica.admission.pending == 0
 
 
 def test_health_answers_and_the_queue_is_bounded_while_the_model_works(replica: Any, run: Any) -> None:
@@ -298,138 +269,12 @@ def test_a_number_that_is_not_finite_is_null_and_ranks_last(replica: Any, run: A
     assert answer.rankings == [[2, 0, 1]]
 
 
-# --- the client ---
-
-Reply = tuple[int, Any]
-Behaviour = Callable[[int, dict[str, Any]], Reply]
-
-
-def right(content: dict[str, Any]) -> Reply:
-    """Scores that tell the items apart: the lengths of the completions."""
-    scores = [[float(len(text)) for text in item["completions"]] for item in content["items"]]
-    return 200, {"scores": scores, "tokens": 7, "model": "m"}
-
-
-@contextmanager
-def server(behave: Behaviour) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that answers request n as `behave(n, body)` says; gives its URL and the bodies it got."""
-    seen: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            status, answer = behave(len(seen) - 1, seen[-1])
-            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data) + 10 * (status == 299)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening.daemon_threads = True
-    threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{listening.server_port}", seen
-    listening.shutdown()
-    listening.server_close()
-
-
-def test_client_keeps_order_groups_prompts_and_asks_once() -> None:
-    with server(lambda _, content: right(content)) as (url, seen):
-        scorer = TeacherClient(url, chunk=10).load()
-        assert scorer(ITEMS + ITEMS[::-1]) == [float(len(item.completion)) for item in ITEMS + ITEMS[::-1]]
-        assert scorer(ITEMS[5:9]) == [float(len(item.completion)) for item in ITEMS[5:9]]
-        assert scorer([]) == []
-    sizes = [sum(len(item["completions"]) for item in content["items"]) for content in seen]
-    assert sizes == [10] * (len(ITEMS) // 10)
-    assert any(len(item["completions"]) > 1 for content in seen for item in content["items"])
-    assert (scorer.calls, scorer.tokens) == (len(ITEMS), 7 * len(seen))
-
-
-def _hang(_: dict[str, Any]) -> Reply:
-    time.sleep(1.5)
-    return 200, {}
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda _: (500, {"detail": "broken"}),
-        lambda _: (503, b"starting"),
-        lambda _: (429, {"detail": "full"}),
-        lambda _: (299, b'{"scores": [['),  # announces more bytes than it sends
-        _hang,
-    ],
-    ids=["500", "503", "429", "cut", "hang"],
-)
-def test_client_comes_back_after_a_passing_fault(
-    fault: Callable[[dict[str, Any]], Reply], caplog: pytest.LogCaptureFixture
-) -> None:
-    with server(lambda n, content: right(content) if n > 1 else fault(content)) as (url, seen):
-        scorer = TeacherClient(url, request_timeout=0.5, patience=20).load()
-        with caplog.at_level(logging.WARNING):
-            assert scorer(ITEMS[:4]) == [float(len(item.completion)) for item in ITEMS[:4]]
-    assert len(seen) == 3
-    assert scorer.calls == 4
-    assert [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()] == [
-        next(record.getMessage() for record in caplog.records if url in record.getMessage())
-    ], "one line for one outage"
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ({"scores": [[1.0]]}, [None, None]),
-        ({"scores": [[1.0], [2.0, 3.0]]}, [1.0, None]),
-        ({"scores": [None, [2.0]]}, [None, 2.0]),
-        ({"scores": [["high"], [True]]}, [None, None]),
-        (b'{"scores": [[NaN], [Infinity]]}', [None, None]),
-        ({"scores": 5}, [None, None]),
-        ({"result": "fine"}, [None, None]),
-        ([], [None, None]),
-        (b"<html>", [None, None]),
-    ],
-)
-def test_client_never_makes_up_a_score(answer: Any, expected: list[float | None]) -> None:
-    items = [ITEMS[0], ITEMS[6]]  # two prompts, so two rows
-    with server(lambda n, content: right(content) if n else (200, answer)) as (url, seen):
-        scorer = TeacherClient(url).load()
-        assert scorer(items) == expected
-        assert scorer.calls == 2 - expected.count(None)
-        assert None not in scorer(items), "what has no score is asked again"
-    assert len(seen) == 2
-
-
-def test_client_says_at_once_what_the_server_refuses() -> None:
-    with server(lambda *_: (401, {"detail": "missing or wrong bearer token"})) as (url, seen):
-        with pytest.raises(TsalignError, match=r"refused the request: HTTP 401: missing or wrong bearer token"):
-            TeacherClient(url).load()(ITEMS[:1])
-        assert len(seen) == 1
-
-
-def test_teacher_that_stays_down() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(TsalignError, match=r"is down: \d+ attempts in \d+ s, .*ConnectError.*scored stays scored"):
-            TeacherClient(url, patience=0.5).load()(ITEMS[:1])
-
-
-def test_pauses_grow_and_respect_the_server() -> None:
-    pauses = [client_module._pause(attempt, None) for attempt in range(1, 12)]
-    assert pauses[0] <= 0.2
-    assert 5 <= pauses[-1] <= 10
-    assert client_module._pause(1, httpx.Response(429, headers={"Retry-After": "3"})) >= 3
-
-
 # --- without any server ---
 
 
-def test_only_the_model_identifies_a_teacher(reward_model: Path) -> None:
-    known = Teacher(TeacherConfig(model=str(reward_model))).fingerprint
-    assert known == Teacher(TeacherConfig(model=str(reward_model), port=1234, gpus=1)).fingerprint
+def test_only_the_model_identifies_a_teacher(models: dict[str, Model]) -> None:
+    known = Teacher(TeacherConfig(model=models["student"].path)).fingerprint
+    assert known == Teacher(TeacherConfig(model=models["student"].path, port=1234, gpus=1)).fingerprint
     here, there = TeacherClient("http://a", "x", known), TeacherClient("http://b", None, known, chunk=1)
     assert fingerprint(here) == fingerprint(there)
     assert fingerprint(here) != fingerprint(TeacherClient("http://a", "x", "another"))
@@ -455,7 +300,7 @@ def test_port_that_is_taken_is_named() -> None:
 
 
 def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
-    reward_model: Path, monkeypatch: pytest.MonkeyPatch
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str | None]] = []
 
@@ -467,7 +312,7 @@ def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
     monkeypatch.setattr(service, "wait_until_up", lambda *_: None)
     for spreads in (False, True):
         monkeypatch.setattr(service, "_spreads", lambda spreads=spreads: spreads)
-        Teacher(TeacherConfig(model=str(reward_model), token_env="NO_SUCH_VARIABLE")).client()
+        Teacher(TeacherConfig(model=models["student"].path, token_env="NO_SUCH_VARIABLE")).client()
     (alone, first), (wide, second) = asked
     assert (alone, wide) == ("127.0.0.1", "0.0.0.0")
     assert first

@@ -92,3 +92,18 @@ def axes(text: str, names: Sequence[str], low: float = 1, high: float = 10) -> d
         if not low <= scores[name] <= high:
             raise Unparsed(f"{name}: {scores[name]:g} is not within {low:g} and {high:g}")
     return scores
+
+
+def winners(text: str, names: Sequence[str], options: Sequence[str]) -> dict[str, str]:
+    """One option an axis, from lines `name: option`.
+
+    Raises:
+        Unparsed: an axis is missing, given twice, or names no option.
+    """
+    chosen = {}
+    for name in names:
+        found = re.findall(rf"^\s*{re.escape(name)}\s*:(.*)$", text, re.M | re.I)
+        if len(found) != 1:
+            raise Unparsed(f"expected one line `{name}: option`, found {len(found)}")
+        chosen[name] = choice(found[0], options)
+    return chosen

@@ -76,7 +76,7 @@ def _categories(rows: Sequence[Row], vectors: np.ndarray, config: RubricsConfig,
     if config.categories == "set":
         return [row["set"] for row in rows]
     if config.categories == "cluster":
-        means = KMeans(min(config.clusters, len(rows)), n_init=4, random_state=seed % 2**32)
+        means = KMeans(min(config.clusters, len(rows)), n_init=10, random_state=seed % 2**32)
         return [f"cluster-{label:03}" for label in means.fit_predict(vectors)]
     given = _given(config.categories)
     missing = [row for row in rows if instruction(row["prompt"]) not in given]

@@ -64,6 +64,8 @@ def write(
         "seed": derive(stage.seed, stage.iteration, stage.name),
         "tensor_parallel": stage.resources.sample.tensor_parallel,
     }
+    if isinstance(writer, Endpoint):  # its actors only wait for answers
+        return map_shards(stage, data, WriteWorker, arguments, stage.resources.mine, max_failed_fraction)
     placement = stage.resources.sample
     gpus = placement.gpus * placement.tensor_parallel
     return map_shards(stage, data, WriteWorker, arguments, placement, max_failed_fraction, gpus)

@@ -1,5 +1,6 @@
 """Typed configuration: every key with its bounds and meaning, from YAML plus dotted overrides."""
 
+from tsalign.config.arte import ARTEConfig, DraftConfig, ItemsConfig, PairConfig
 from tsalign.config.base import (
     AlignConfig,
     DataConfig,
@@ -19,17 +20,21 @@ from tsalign.config.training import DPOTrainConfig, RewardTrainConfig, SFTTrainC
 from tsalign.config.ts_align import MiningConfig, TSAlignConfig
 
 __all__ = [
+    "ARTEConfig",
     "AlignConfig",
     "CITINGConfig",
     "DPOTrainConfig",
     "DataConfig",
+    "DraftConfig",
     "EndpointConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "ItemsConfig",
     "MiningConfig",
     "ModelConfig",
     "PADConfig",
     "PADTrainConfig",
+    "PairConfig",
     "Placement",
     "ResourceConfig",
     "RewardTrainConfig",

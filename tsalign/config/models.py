@@ -52,6 +52,8 @@ class TeacherConfig(ModelConfig):
     model: str = "toy:teacher"
     kind: Literal["reward", "judge", "generative"] = Field("reward", description="what is served, and how it scores")
     engine: Literal["hf", "vllm"] = Field("vllm", description="what a judge or generative teacher writes with")
+    max_model_len: int = Field(4096, ge=2, description="prompt + completion of a judge or generative teacher")
+    asks: Literal["pair", "axes", "axes_pair"] = Field("pair", description="what a judge is asked about completions")
     url: str | None = Field(None, description="base URL of a running teacher; nothing is deployed then")
     host: str = Field("127.0.0.1", description="listen address; anything but loopback needs the token")
     port: int = Field(0, ge=0, le=65535, description="0: a free port")

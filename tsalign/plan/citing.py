@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tsalign.config import CITINGConfig
+from tsalign.config import CITINGConfig, EndpointConfig
 from tsalign.plan.steps import Count, Plan, Step, questions, training, training_prompts
 
 
@@ -25,13 +25,14 @@ def plan(config: CITINGConfig) -> Plan:
 
 def _steps(config: CITINGConfig, counts: dict[str, Count]) -> Iterator[Step]:
     where = config.resources
-    yield Step("rubrics", "teacher", where.sample, f"once: one for each category ({config.rubrics.categories})")
+    asking = where.mine if isinstance(config.teacher, EndpointConfig) else where.sample
+    yield Step("rubrics", "teacher", asking, f"once: one for each category ({config.rubrics.categories})")
     yield Step("matched", f"encoder {config.rubrics.encoder.model}", where.score, "once: a rubric for each prompt")
     if config.imitates:
         yield Step("demonstrations", "file", where.mine, f"{config.demonstrations}")
     else:
         yield Step("candidates", "policy", where.sample, f"{counts['drafts'].each:,} completions")
-        yield Step("revisions", "teacher", where.sample, f"{counts['teacher revisions'].each:,} revisions")
+        yield Step("revisions", "teacher", asking, f"{counts['teacher revisions'].each:,} revisions")
     yield training("policy", f"policy, {config.method}", where.train_policy, config.tune)
     if config.preference:
         yield Step("reference", "policy", where.score, "log-probs of revisions and drafts")

@@ -25,6 +25,7 @@ RECIPES: dict[str, Recipe] = {}
 MODULES = {  # imported when a recipe is looked for
     "ts-align": "tsalign.recipes.ts_align",
     "pad": "tsalign.recipes.pad",
+    "arte": "tsalign.recipes.arte",
     "citing": "tsalign.recipes.citing",
     "evaluate": "tsalign.recipes.evaluate",
     "toy": "tsalign.toy.build",

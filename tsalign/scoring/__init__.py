@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 from tsalign.config import ModelConfig
 from tsalign.runs.artifacts import model_from
 from tsalign.scoring.function import PythonFunction
+from tsalign.scoring.icl_accuracy import icl_accuracy_by_name
+from tsalign.scoring.judge import judge_by
 from tsalign.scoring.logprob import LogProb
 from tsalign.scoring.option_probability import OptionProbability
 from tsalign.scoring.reward_model import RewardModel
@@ -47,12 +49,16 @@ SCORERS: dict[str, Callable[[str], Scorer]] = {
     "option_probability": lambda model: OptionProbability(
         model_from(ModelConfig(model=model), "option_probability"), texts({})["pad_choice"]
     ),
+    "icl_accuracy": icl_accuracy_by_name,
+    "judge": judge_by("pair"),
+    "judge_axes": judge_by("axes"),
+    "judge_axes_pair": judge_by("axes_pair"),
     "function": PythonFunction,
 }
 
 
 def named(name: str) -> Scorer:
-    """The scorer that a config names: `reward_model:<model>`, `logprob:<model>`, or `module:function`."""
+    """The scorer that a config names: `reward_model:<model>`, `judge:<model>@<url>`, ..., or `module:function`."""
     kind, _, rest = name.partition(":")
     return SCORERS[kind](rest) if kind in SCORERS else PythonFunction(name)
 

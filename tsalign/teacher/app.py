@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel, Field, SecretStr
 from ray import serve
-from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from tsalign.config import TeacherConfig
 from tsalign.data.chat import encode_pair
@@ -21,22 +18,9 @@ from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
 from tsalign.scoring.reward_model import RewardModel, score_sequences
 from tsalign.teacher.client import CHUNK
+from tsalign.teacher.serving import Admission, Body, Message, deployment_options, guarded
 
 BATCH_WAIT_SECONDS = 0.005
-RETRY_AFTER_SECONDS = 1
-
-
-class Body(BaseModel):
-    """Part of a request. Unknown keys are errors, so that a typing mistake is not silently ignored."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Message(Body):
-    """One turn of a conversation."""
-
-    role: str
-    content: str
 
 
 class Item(Body):
@@ -72,16 +56,6 @@ class Rankings(Scores):
     rankings: list[list[int]]
 
 
-def authorized(
-    given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
-) -> None:
-    """Reject requests without the teacher's bearer token, where it has one."""
-    replica: Any = serve.get_replica_context().servable_object
-    presented = given.credentials if given else ""
-    if replica.token and not hmac.compare_digest(presented.encode(), replica.token.get_secret_value().encode()):
-        raise HTTPException(401, "missing or wrong bearer token", {"WWW-Authenticate": "Bearer"})
-
-
 def best_first(scores: list[float | None]) -> list[int]:
     """Indices by falling score, the earlier one first where they tie, those without a score last."""
     values = [-math.inf if score is None else score for score in scores]
@@ -90,7 +64,6 @@ def best_first(scores: list[float | None]) -> list[int]:
 
 # `serve.ingress` copies the routes when the class is made: what they use stands above it.
 api = FastAPI(title="tsalign teacher")
-guarded: dict[str, Any] = {"dependencies": [Depends(authorized)]}
 
 
 @serve.deployment
@@ -99,10 +72,9 @@ class TeacherReplica:
     """Holds the model; scores sequences of concurrent requests together."""
 
     def __init__(self, model: Model, config: TeacherConfig, token: SecretStr | None) -> None:
-        self.name, self.token, self.limit = model.fingerprint, token, config.max_pending
+        self.name, self.token, self.admission = model.fingerprint, token, Admission(config.max_pending)
         self.model, self.tokenizer = load_for_inference(model, "reward")
         self.padding = padding_id(self.tokenizer)
-        self.pending = 0
         self._score.set_max_batch_size(config.max_batch_size)  # type: ignore[attr-defined]
 
     @api.get("/healthz")
@@ -122,23 +94,11 @@ class TeacherReplica:
         return Rankings(**result.model_dump(), rankings=[best_first(scores) for scores in result.scores])
 
     async def _scores(self, request: Request) -> Scores:
-        count = sum(len(item.completions) for item in request.items)
-        self._admit(count)
-        self.pending += count
-        try:
+        with self.admission.admit(sum(len(item.completions) for item in request.items)):
             sequences = await asyncio.to_thread(self._encode, request)
             values = iter(await asyncio.gather(*map(self._score, sequences)))
-        finally:
-            self.pending -= count
         scores = [[next(values) for _ in item.completions] for item in request.items]
         return Scores(scores=scores, tokens=sum(map(len, sequences)), model=self.name)
-
-    def _admit(self, count: int) -> None:
-        if count > self.limit:
-            raise HTTPException(413, f"{count} completions in one request; send at most {self.limit}")
-        if self.pending + count > self.limit:
-            message = f"{self.pending} of {self.limit} sequences are waiting; come back later"
-            raise HTTPException(429, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
     def _encode(self, request: Request) -> list[list[int]]:
         sequences = []
@@ -159,29 +119,8 @@ class TeacherReplica:
 
 
 def application(model: Model, config: TeacherConfig, token: str | None) -> serve.Application:
-    """The deployment that `serve.run` takes, scaled between zero and `config.max_replicas`."""
-    scaling = AutoscalingConfig(
-        min_replicas=0,
-        initial_replicas=1,
-        max_replicas=config.max_replicas,
-        # One batch on the device and one waiting keep a replica busy.
-        target_ongoing_requests=max(2.0, 2 * config.max_batch_size / CHUNK),
-        # Serve acts on the mean over the look-back, so the window and the delay add up to `idle_seconds`.
-        look_back_period_s=config.idle_seconds / 2,
-        downscale_to_zero_delay_s=config.idle_seconds / 2,
-        downscale_delay_s=config.idle_seconds,
-        upscale_delay_s=1.0,
-        metrics_interval_s=min(0.25, config.idle_seconds / 4),
-    )
-    deployment = TeacherReplica.options(  # type: ignore[attr-defined]
-        autoscaling_config=scaling,
-        ray_actor_options={"num_cpus": config.cpus, "num_gpus": config.gpus},
-        # The replica counts sequences itself; Serve's own limits only have to be wider.
-        max_ongoing_requests=config.max_pending + 8,
-        max_queued_requests=config.max_pending,
-        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_SECONDS),
-        graceful_shutdown_wait_loop_s=0.1,
-        graceful_shutdown_timeout_s=5.0,
-        max_constructor_retry_count=2,
-    )
+    """The deployment that `serve.run` takes."""
+    # One batch on the device and one waiting keep a replica busy.
+    options = deployment_options(config, max(2.0, 2 * config.max_batch_size / CHUNK))
+    deployment = TeacherReplica.options(**options)  # type: ignore[attr-defined]
     return deployment.bind(model, config, SecretStr(token) if token else None)

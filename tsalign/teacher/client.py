@@ -1,13 +1,10 @@
-"""The client of a teacher service: a scorer that asks over HTTP."""
+"""The client of a reward-model teacher: a scorer that asks over HTTP."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
-import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,13 +13,11 @@ from typing import Any, NamedTuple
 import httpx
 
 from tsalign.errors import TsalignError
+from tsalign.http import PATIENCE_SECONDS, Link, Unanswered, explanation
 from tsalign.scoring import Item
 
-logger = logging.getLogger(__name__)
-
 CHUNK = 64
-CONNECT_SECONDS = 5.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
+MEND = "Start it or mend teacher.url, then resume the run: what is scored stays scored."
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class TeacherClient:
     request_timeout: float = 120.0
     chunk: int = CHUNK
     concurrency: int = 4
-    patience: float = 120.0
+    patience: float = PATIENCE_SECONDS
     proxies: bool = False
 
     def load(self) -> RemoteScorer:
@@ -71,11 +66,8 @@ class RemoteScorer:
         self.client = client
         self.calls = self.tokens = 0
         self._cache: dict[bytes, float | None] = {}
-        self._down = False
-        self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {client.token}"} if client.token else {},
-            timeout=httpx.Timeout(client.request_timeout, connect=CONNECT_SECONDS),
-            trust_env=client.proxies,
+        self._link = Link(
+            "teacher", client.url, client.token, MEND, client.request_timeout, client.patience, client.proxies
         )
 
     def __call__(self, items: list[Item]) -> list[float | None]:
@@ -99,58 +91,19 @@ class RemoteScorer:
     def _ask(self, items: list[Item]) -> Answer:
         groups = [list(group) for _, group in groupby(items, key=lambda item: item.prompt)]
         body = [{"prompt": group[0].prompt, "completions": [item.completion for item in group]} for group in groups]
-        return _read(self._post({"items": body}), [len(group) for group in groups])
-
-    def _post(self, body: dict[str, Any]) -> httpx.Response:
-        """The first answer that is not a passing failure."""
-        start, attempt = time.monotonic(), 0
-        while True:
-            response = None
-            try:
-                response = self._http.post(f"{self.client.url.rstrip('/')}/v1/score", json=body)
-                if response.is_success:
-                    self._down = False
-                    return response
-                problem = f"HTTP {response.status_code}: {_message(response)}"
-                if response.status_code < 500 and response.status_code != 429:
-                    raise TsalignError(f"teacher at {self.client.url} refused the request: {problem}")
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
-            attempt += 1
-            waited = time.monotonic() - start
-            if waited > self.client.patience:
-                raise TsalignError(
-                    f"teacher at {self.client.url} is down: {attempt} attempts in {waited:.0f} s, the last: {problem}. "
-                    "Start it or mend teacher.url, then resume the run: what is scored stays scored."
-                )
-            self._warn(problem)
-            time.sleep(_pause(attempt, response))
-
-    def _warn(self, problem: str) -> None:
-        if not self._down:
-            logger.warning("teacher at %s does not answer (%s); waiting", self.client.url, problem)
-        self._down = True
+        try:
+            response = self._link.post("/v1/score", {"items": body})
+        except Unanswered:
+            return Answer([None] * len(items), 0)
+        if not response.is_success:
+            said = f"HTTP {response.status_code}: {explanation(response)}"
+            raise TsalignError(f"teacher at {self.client.url} refused the request: {said}")
+        return _read(response, [len(group) for group in groups])
 
 
 def _key(item: Item) -> bytes:
     text = json.dumps([item.prompt, item.completion], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _pause(attempt: int, response: httpx.Response | None) -> float:
-    """Exponential, with jitter so that clients do not come back together; longer where the server says so."""
-    pause = min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
-    return max(pause, float(asked) * random.uniform(1.0, 1.5)) if asked.isdigit() else pause
-
-
-def _message(response: httpx.Response) -> str:
-    """The server's explanation: FastAPI's `detail`, else the start of the text."""
-    try:
-        detail = response.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = response.text
-    return (detail if isinstance(detail, str) else json.dumps(detail))[:500]
 
 
 def _read(response: httpx.Response, counts: list[int]) -> Answer:

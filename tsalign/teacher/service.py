@@ -12,14 +12,17 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import Self
 
 import httpx
 
+from tsalign import templates
 from tsalign.config import TeacherConfig
 from tsalign.errors import TsalignError
-from tsalign.runs.artifacts import Model, fingerprint, model_from
+from tsalign.runs.artifacts import Endpoint, Model, fingerprint, model_from
 from tsalign.runs.ray_session import ray_session
+from tsalign.scoring.judge import Judge
 from tsalign.teacher.client import TeacherClient
 
 logger = logging.getLogger(__name__)
@@ -50,18 +53,51 @@ class Teacher:
     def _model(self) -> Model:
         return model_from(self.config, "teacher")
 
-    def client(self) -> TeacherClient:
-        """How any node reaches this teacher.
+    def client(self) -> TeacherClient | Judge:
+        """The scorer with which any node asks this teacher.
 
         Raises:
-            TsalignError: the teacher cannot be deployed, the message says why; or `url` is none.
+            TsalignError: the teacher cannot be deployed, the message says why; `url` is none; or it gives no scores.
         """
-        token = os.environ.get(self.config.token_env)
+        if self.config.kind == "judge":
+            return Judge(self.endpoint(), templates.texts({})[f"judge_{self.config.asks}"], self.config.asks)
+        if self.config.kind == "generative":
+            raise TsalignError(
+                "teacher.kind: a generative teacher only writes; to get scores from it, set kind: judge."
+            )
+        return TeacherClient(
+            self._url(), self._token, self.fingerprint, self.config.request_timeout, proxies=bool(self.config.url)
+        )
+
+    def endpoint(self) -> Endpoint:
+        """Where any node lets a judge or generative teacher write.
+
+        Raises:
+            TsalignError: as `client`; or the teacher is a reward model.
+        """
+        if self.config.kind == "reward":
+            raise TsalignError("teacher.kind: a reward model writes nothing; set kind: generative.")
+        return Endpoint(
+            url=self._url().rstrip("/").removesuffix("/v1") + "/v1",
+            model=self.config.model,
+            fingerprint=self.fingerprint,
+            token=self._token,
+            request_timeout=self.config.request_timeout,
+            proxies=bool(self.config.url),
+        )
+
+    @property
+    def _token(self) -> str | None:
+        return self._deployment.token if self._deployment else os.environ.get(self.config.token_env)
+
+    def _url(self) -> str:
+        """Where the teacher answers; it is deployed first where it is ours."""
         if self.config.url:
             if not self.config.url.startswith(("http://", "https://")):
                 raise TsalignError(f"teacher.url: {self.config.url}: expected it to begin with http:// or https://.")
-            return self._client(self.config.url, token, proxies=True)
+            return self.config.url
         if self._deployment is None:
+            token = os.environ.get(self.config.token_env)
             name, config = f"teacher-{secrets.token_hex(4)}", self.config
             if config.host in LOOPBACK:
                 # Only this run's actors ask it, on whatever node they are: a token made here will do.
@@ -69,10 +105,7 @@ class Teacher:
                 config = config.model_copy(update={"host": "0.0.0.0" if _spreads() else config.host})
             self._deployment = deploy(config, self._model, name, f"/{name}", token)
             wait_until_up(self._deployment, config)
-        return self._client(self._deployment.url, self._deployment.token)
-
-    def _client(self, url: str, token: str | None, proxies: bool = False) -> TeacherClient:
-        return TeacherClient(url, token, self.fingerprint, self.config.request_timeout, proxies=proxies)
+        return self._deployment.url
 
     def __enter__(self) -> Self:
         return self
@@ -101,8 +134,6 @@ def deploy(config: TeacherConfig, model: Model, name: str, route: str, token: st
     """
     from ray import serve
 
-    from tsalign.teacher.app import application
-
     if config.host not in LOOPBACK and not token:
         raise TsalignError(
             f"teacher.host: {config.host} is open to the network; set the environment variable "
@@ -115,7 +146,8 @@ def deploy(config: TeacherConfig, model: Model, name: str, route: str, token: st
     if not running:
         options = {"host": config.host, "port": _port(config.host, config.port)}
         serve.start(proxy_location="HeadOnly", http_options=options, logging_config=quiet)
-    target = serve.RunTarget(application(model, config, token), name, route, quiet)
+    module = import_module("tsalign.teacher.app" if config.kind == "reward" else "tsalign.teacher.generative")
+    target = serve.RunTarget(module.application(model, config, token), name, route, quiet)
     serve.run_many([target], wait_for_applications_running=False)
     return Deployment(name, _address() + route.rstrip("/"), token, started_serve=not running)
 
@@ -187,10 +219,12 @@ def serve_forever(config: TeacherConfig) -> None:
 
 def _greeting(deployment: Deployment, config: TeacherConfig) -> str:
     secret = f' -H "Authorization: Bearer ${config.token_env}"' if deployment.token else ""
-    body = '{"items": [{"prompt": "What is 2 + 2?", "completions": ["4", "5"]}]}'
+    route, body = "score", '{"items": [{"prompt": "What is 2 + 2?", "completions": ["4", "5"]}]}'
+    if config.kind != "reward":
+        route, body = "chat/completions", '{"messages": [{"role": "user", "content": "What is 2 + 2?"}]}'
     return (
         f"teacher {config.model} at {deployment.url} (Ctrl-C stops it). Try:\n"
-        f"  curl {deployment.url}/v1/score{secret} -H 'Content-Type: application/json' -d '{body}'"
+        f"  curl {deployment.url}/v1/{route}{secret} -H 'Content-Type: application/json' -d '{body}'"
     )
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from tsalign.config import Section
 from tsalign.runs.artifacts import Model
@@ -22,10 +28,10 @@ class Shape(Section):
     intermediate: int
 
 
-def initialise(stage: Stage, shape: Shape) -> Model:
-    """A causal LM with random weights, tied embeddings, and the toy tokenizer."""
+def initialise(stage: Stage, shape: Shape, tokenizer: PreTrainedTokenizerFast | None = None) -> Model:
+    """A causal LM with random weights, tied embeddings, and the toy tokenizer or one with more tokens."""
     torch.manual_seed(stage.seed)
-    tokenizer = build_tokenizer()
+    tokenizer = tokenizer or build_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,

@@ -33,6 +33,7 @@ CONTROLS: dict[str, dict[str, dict[str, Any]]] = {
     "citing": {
         "sft": {"method": "sft"},
         "rubric-sft": {"method": "rubric-sft"},
+        "revision-sft": {"method": "revision-sft"},
     },
 }
 

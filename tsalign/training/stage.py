@@ -20,7 +20,7 @@ def train(
     model: Model,
     datasets: Sequence[Dataset],
     config: RewardTrainConfig | DPOTrainConfig | SFTTrainConfig,
-    role: Literal["policy", "student"],
+    role: Literal["policy", "student", "teacher"],
     replay: Sequence[Dataset] = (),
 ) -> Model:
     """Train `model` on `datasets` by `config.objective` under Ray Train and DeepSpeed, into `stage.out`.

@@ -1,0 +1,132 @@
+"""Sampling at any OpenAI-compatible endpoint: text only, asked over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from tsalign.config import SamplingConfig
+from tsalign.engines import Completion, Failed, Request
+from tsalign.errors import TsalignError
+from tsalign.http import Link, Unanswered, explanation
+from tsalign.runs.artifacts import Endpoint
+
+NOT_ABOUT_THE_REQUEST = (401, 404)
+SEEDS = 2**31  # some services take 32 bits only
+MEND = "Start it or mend its url, then resume the run: what is written stays written."
+
+
+class Message(BaseModel):
+    """What was said; null where the service refused to."""
+
+    content: str | None
+
+
+class Choice(BaseModel):
+    """One completion."""
+
+    message: Message
+    finish_reason: str
+
+
+class Usage(BaseModel):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Answer(BaseModel):
+    """What an answer has to hold, as far as we read it."""
+
+    choices: list[Choice]
+    usage: Usage
+
+
+class OpenAIEngine:
+    """`endpoint.concurrency` requests in flight; the same request is asked once.
+
+    A completion carries no token ids: an endpoint shows text only. What is not a whole, well-formed answer becomes
+    `Failed`, never an empty text.
+
+    Attributes:
+        calls: answers that were given, whether of use or not.
+        tokens: what they cost, prompts and completions together.
+    """
+
+    def __init__(self, endpoint: Endpoint, sampling: SamplingConfig, tensor_parallel: int = 1) -> None:
+        self.endpoint, self.sampling = endpoint, sampling
+        self.calls = self.tokens = 0
+        self._cache: dict[bytes, Completion] = {}
+        self._lock = threading.Lock()
+        self._link = Link(
+            "endpoint", endpoint.url, endpoint.token, MEND, endpoint.request_timeout, proxies=endpoint.proxies
+        )
+
+    def generate(self, requests: list[Request]) -> list[Completion | Failed]:
+        """One completion a request, in order.
+
+        Raises:
+            TsalignError: the endpoint stays down, does not take the key, or has no such model.
+        """
+        bodies = [self._body(request) for request in requests]
+        keys = [_key(body) for body in bodies]
+        unknown = {key: body for key, body in zip(keys, bodies) if key not in self._cache}
+        with ThreadPoolExecutor(self.endpoint.concurrency) as pool:
+            answers = dict(zip(unknown, pool.map(self._ask, unknown.values())))
+        self._cache.update((key, answer) for key, answer in answers.items() if isinstance(answer, Completion))
+        return [self._cache.get(key) or answers[key] for key in keys]
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        stop = {"stop": list(self.sampling.stop)} if self.sampling.stop else {}
+        return {
+            "model": self.endpoint.model,
+            "messages": request.prompt,
+            "temperature": request.temperature,
+            "top_p": self.sampling.top_p,
+            "max_tokens": self.sampling.max_tokens,
+            "seed": request.seed % SEEDS,
+            **stop,
+        }
+
+    def _ask(self, body: dict[str, Any]) -> Completion | Failed:
+        limit = self.endpoint.max_spent_tokens
+        if limit is not None and self.tokens >= limit:
+            return Failed(f"not asked: {self.tokens} tokens are spent, max_spent_tokens is {limit}")
+        try:
+            response = self._link.post("/chat/completions", body)
+        except Unanswered as error:
+            return Failed(f"no answer: {error}")
+        if not response.is_success:
+            said = f"HTTP {response.status_code}: {explanation(response)}"
+            if response.status_code in NOT_ABOUT_THE_REQUEST:
+                raise TsalignError(f"endpoint at {self.endpoint.url} refused the request: {said}")
+            return Failed(said)
+        return self._read(response)
+
+    def _read(self, response: httpx.Response) -> Completion | Failed:
+        try:
+            answer = Answer.model_validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "body"
+            return Failed(f"malformed answer: {where}: {first['msg']}: {response.text[:200]!r}")
+        with self._lock:
+            self.calls += 1
+            self.tokens += answer.usage.prompt_tokens + answer.usage.completion_tokens
+        if len(answer.choices) != 1:
+            return Failed(f"malformed answer: {len(answer.choices)} choices instead of 1")
+        text, finish = answer.choices[0].message.content, answer.choices[0].finish_reason
+        if text is None or finish not in ("stop", "length"):
+            return Failed(f"no completion: finish_reason is {finish}")
+        return Completion(text.strip(), [], finish)
+
+
+def _key(body: dict[str, Any]) -> bytes:
+    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).digest()

@@ -1,0 +1,172 @@
+"""A model that writes as judge: asked which of two completions is better, or how good one is on three axes.
+
+The axes are CITING's (arXiv 2310.02527). Asking about every pair in both orders, and averaging, is ours: a judge that
+only prefers a place then says nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal
+
+from tsalign import templates
+from tsalign.config import EndpointConfig, ModelConfig, SamplingConfig
+from tsalign.data.chat import encode_prompt
+from tsalign.data.sources import Message
+from tsalign.engines import Completion, Failed, Request, open_engine
+from tsalign.parsing import Unparsed, axes, choice, winners
+from tsalign.runs.artifacts import Endpoint, Model, writer_from
+
+if TYPE_CHECKING:
+    from tsalign.scoring import Item
+
+Mode = Literal["pair", "axes", "axes_pair"]
+AXES = ("articulate", "in-depth", "comprehensive")
+PREFERENCE = "preference"
+RAW_CHARACTERS = 500
+SHARE = {"A": 1.0, "B": 0.0, "Tie": 0.5, "None": 0.5}  # what the first of two gets
+SHORT = SamplingConfig(engine="hf", temperature=0.0, max_tokens=64)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores by what a model writes about completions; strictly parsed, None where that fails.
+
+    Attributes:
+        template: text of the question, given `prompt` (messages) and `completion`, or `a` and `b` for pairs.
+        mode: `pair`: which of two is better; the score is the mean share of wins over the others of the group, ties
+            half. `axes_pair`: the same on each of three axes; the score is their mean. `axes`: one completion alone,
+            1 to 10 on each axis; the score is their mean.
+        inference: limits of an answer, and which engine where the model is local.
+    """
+
+    writer: Model | Endpoint
+    template: str
+    mode: Mode = "pair"
+    inference: SamplingConfig = SHORT
+
+    @property
+    def comparative(self) -> bool:
+        """Whether it compares the completions of a group."""
+        return self.mode != "axes"
+
+    def load(self) -> Callable[[list[Item]], list[float | None]]:
+        """A function from items to scores, with the method `by_axis`."""
+        return Asked(self)
+
+
+def judge_by(mode: Mode) -> Callable[[str], Judge]:
+    """What makes the judge that a config names: `<model>`, or `<model>@<url>` at an OpenAI-compatible endpoint."""
+
+    def make(name: str) -> Judge:
+        model, _, url = name.partition("@")
+        config = EndpointConfig(url=url, model=model) if url else ModelConfig(model=model)
+        return Judge(writer_from(config, "judge"), templates.texts({})[f"judge_{mode}"], mode)
+
+    return make
+
+
+class Asked:
+    """Asks about all items of a call at once; where completions compete, about each ordered pair of a group.
+
+    Attributes:
+        calls: questions that were answered.
+        tokens: of questions and answers.
+        counts: the same since they were last taken, and how many answers were malformed or did not come.
+        reasons: why items of the last call have no score, by index.
+    """
+
+    def __init__(self, scorer: Judge) -> None:
+        self.scorer = scorer
+        self.engine: Any = open_engine(scorer.writer, scorer.inference)
+        self.calls = self.tokens = 0
+        self.counts: Counter[str] = Counter()
+        self.reasons: dict[int, str] = {}
+
+    def __call__(self, items: list[Item]) -> list[float | None]:
+        """One score an item; None where an answer about it is malformed or missing, or it has no rival."""
+        return [fmean(values.values()) if values else None for values in self.by_axis(items)]
+
+    def by_axis(self, items: list[Item]) -> list[dict[str, float] | None]:
+        """What the scores are the means of: a value an axis. The mode `pair` has the one axis `preference`."""
+        self.reasons = {}
+        subjects = _ordered_pairs(items) if self.scorer.comparative else [(index,) for index in range(len(items))]
+        gained: list[list[dict[str, float]]] = [[] for _ in items]
+        for subject, answer in zip(subjects, self._answers(items, subjects)):
+            try:
+                values = self._read(answer)
+            except Unparsed as error:
+                self.reasons.update(dict.fromkeys(subject, str(error)))
+                continue
+            gained[subject[0]].append(values)
+            if len(subject) == 2:
+                gained[subject[1]].append({axis: 1 - value for axis, value in values.items()})
+        for index in (index for index, own in enumerate(gained) if not own):
+            self.reasons.setdefault(index, "no other completion to compare it with")
+        return [None if index in self.reasons else _mean(own) for index, own in enumerate(gained)]
+
+    def _answers(self, items: list[Item], subjects: Sequence[tuple[int, ...]]) -> list[Completion | Failed | None]:
+        """The answer about each subject; None for two completions that are the same, about which none is asked."""
+        asked = [subject for subject in subjects if len(subject) == 1 or _differ(items, subject)]
+        prompts = [self._question(items, subject) for subject in asked]
+        answers = self.engine.generate([Request(prompt, 0, self.scorer.inference.temperature) for prompt in prompts])
+        self._count(prompts, answers)
+        given = dict(zip(asked, answers))
+        return [given.get(subject) for subject in subjects]
+
+    def _question(self, items: list[Item], subject: tuple[int, ...]) -> list[Message]:
+        names = ("a", "b") if self.scorer.comparative else ("completion",)
+        shown = {name: items[index].completion for name, index in zip(names, subject)}
+        return templates.render(self.scorer.template, prompt=items[subject[0]].prompt, **shown)
+
+    def _count(self, prompts: list[list[Message]], answers: Sequence[Completion | Failed]) -> None:
+        before = Counter(questions=self.calls, tokens=self.tokens)
+        if isinstance(self.scorer.writer, Endpoint):
+            self.calls, self.tokens = self.engine.calls, self.engine.tokens
+        else:
+            self.calls += len(answers)
+            self.tokens += sum(len(encode_prompt(self.engine.tokenizer, prompt)) for prompt in prompts)
+            self.tokens += sum(len(answer.token_ids) for answer in answers if isinstance(answer, Completion))
+        self.counts += Counter(questions=self.calls, tokens=self.tokens) - before
+        self.counts["unanswered"] += sum(isinstance(answer, Failed) for answer in answers)
+
+    def _read(self, answer: Completion | Failed | None) -> dict[str, float]:
+        """The value on each axis for the first of two, or for the only one.
+
+        Raises:
+            Unparsed: the answer is not as asked, or there is none.
+        """
+        mode = self.scorer.mode
+        if answer is None:
+            return dict.fromkeys(AXES if mode == "axes_pair" else (PREFERENCE,), 0.5)
+        if isinstance(answer, Failed):
+            raise Unparsed(answer.reason)
+        try:
+            if mode == "axes":
+                return axes(answer.text, AXES)
+            if mode == "axes_pair":
+                return {axis: SHARE[winner] for axis, winner in winners(answer.text, AXES, list(SHARE)).items()}
+            return {PREFERENCE: SHARE[choice(answer.text, list(SHARE))]}
+        except Unparsed as error:
+            self.counts["malformed"] += 1
+            raise Unparsed(f"the judge's answer: {error}; it wrote {answer.text[:RAW_CHARACTERS]!r}") from error
+
+
+def _ordered_pairs(items: list[Item]) -> list[tuple[int, ...]]:
+    """Every two items of a group, in both orders."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        groups[item.group].append(index)
+    return [pair for members in groups.values() for pair in permutations(members, 2)]
+
+
+def _differ(items: list[Item], pair: tuple[int, ...]) -> bool:
+    return items[pair[0]].completion != items[pair[1]].completion
+
+
+def _mean(values: list[dict[str, float]]) -> dict[str, float]:
+    return {axis: fmean(one[axis] for one in values) for axis in values[0]}

@@ -1,0 +1,121 @@
+"""OpenAI's wire format: what its two routes take, and what they, and errors, give."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field
+from starlette.requests import Request as HTTPRequest
+from starlette.responses import JSONResponse
+from transformers import PreTrainedTokenizerBase
+
+from tsalign.teacher.serving import Body, Message
+from tsalign.teacher.writers import Shown, Written
+
+MAX_TOP = 20  # vLLM's own limit
+MAX_CHOICES = 128
+TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 500: "server_error"}
+
+
+class Wish(Body):
+    """What both routes take. Parameters that have no effect here are refused, not ignored."""
+
+    model: str | None = None
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    stream: Literal[False] = False
+    user: str | None = None
+
+    def stops(self) -> tuple[str, ...]:
+        """The texts that end a completion."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class ChatWish(Wish):
+    """What `/v1/chat/completions` takes."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        validation_alias=AliasChoices("max_tokens", "max_completion_tokens"),
+        description="default: no limit",
+    )
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=MAX_TOP)
+
+
+class TextWish(Wish):
+    """What `/v1/completions` takes."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1)]
+    max_tokens: int = Field(16, ge=1)
+    logprobs: int | None = Field(None, ge=0, le=MAX_TOP)
+
+
+def answer(kind: str, model: str, fingerprint: str, choices: list[dict[str, Any]], usage: tuple[int, int]) -> Any:
+    """The body of an answer; `usage` is tokens of prompts and of completions."""
+    return {
+        "id": f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{secrets.token_hex(12)}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+        "system_fingerprint": fingerprint,
+        "choices": [{"index": index, **choice} for index, choice in enumerate(choices)],
+        "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)},
+    }
+
+
+def chat_choice(written: Written, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """One of the `choices` of a chat."""
+    text, _, finish = written.completion
+    shown = {"content": [_entry(one, tokenizer) for one in written.shown]} if written.shown is not None else None
+    return {"message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": shown}
+
+
+def text_choice(written: Written, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """One of the `choices` of a completion."""
+    text, _, finish = written.completion
+    return {"text": text, "finish_reason": finish, "logprobs": _columns(written.shown, tokenizer)}
+
+
+def _entry(shown: Shown, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    def one(token: int, logprob: float) -> dict[str, Any]:
+        text = str(tokenizer.decode([token]))
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+    return {**one(shown.token, shown.logprob), "top_logprobs": [one(*likely) for likely in shown.top]}
+
+
+def _columns(shown: list[Shown] | None, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any] | None:
+    if shown is None:
+        return None
+    texts = [str(tokenizer.decode([one.token])) for one in shown]
+    return {
+        "tokens": texts,
+        "token_logprobs": [one.logprob for one in shown],
+        "top_logprobs": [{str(tokenizer.decode([token])): logp for token, logp in one.top} for one in shown],
+        "text_offset": [sum(map(len, texts[:index])) for index in range(len(texts))],
+    }
+
+
+def problem(status: int, message: str, headers: Any = None) -> JSONResponse:
+    """An error as OpenAI's clients read it."""
+    kind = TYPES.get(status, "invalid_request_error")
+    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status, headers)
+
+
+async def refused(_: HTTPRequest, error: Any) -> JSONResponse:
+    """Handler of `HTTPException`."""
+    return problem(error.status_code, str(error.detail), error.headers)
+
+
+async def invalid(_: HTTPRequest, error: Any) -> JSONResponse:
+    """Handler of bodies that do not validate."""
+    flaws = [f"{'.'.join(map(str, flaw['loc'][1:]))}: {flaw['msg']}" for flaw in error.errors()]
+    return problem(400, "; ".join(flaws))

@@ -1,0 +1,100 @@
+"""What every teacher application shares: who may ask, how much may wait, and how replicas come and go."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+
+from tsalign.config import TeacherConfig
+
+RETRY_AFTER_SECONDS = 1
+
+
+class Body(BaseModel):
+    """Part of a request. Unknown keys are errors, so that a typing mistake is not silently ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Message(Body):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+def authorized(
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+) -> None:
+    """Reject requests without the teacher's bearer token, where it has one."""
+    replica: Any = serve.get_replica_context().servable_object
+    presented = given.credentials if given else ""
+    if replica.token and not hmac.compare_digest(presented.encode(), replica.token.get_secret_value().encode()):
+        raise HTTPException(401, "missing or wrong bearer token", {"WWW-Authenticate": "Bearer"})
+
+
+guarded: dict[str, Any] = {"dependencies": [Depends(authorized)]}
+
+
+class Admission:
+    """Counts the sequences that a replica holds, and refuses what would be too many."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.pending = limit, 0
+
+    @contextmanager
+    def admit(self, count: int) -> Iterator[None]:
+        """Hold `count` sequences for the length of the block.
+
+        Raises:
+            HTTPException: 413 for a request that could never fit, 429 for one that does not fit now.
+        """
+        if count > self.limit:
+            raise HTTPException(413, f"{count} completions in one request; send at most {self.limit}")
+        if self.pending + count > self.limit:
+            message = f"{self.pending} of {self.limit} sequences are waiting; come back later"
+            raise HTTPException(429, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        self.pending += count
+        try:
+            yield
+        finally:
+            self.pending -= count
+
+
+def deployment_options(config: TeacherConfig, requests_per_replica: float) -> dict[str, Any]:
+    """Options of a deployment that scales between zero and `config.max_replicas`.
+
+    Args:
+        requests_per_replica: ongoing HTTP requests that keep a replica busy.
+    """
+    scaling = AutoscalingConfig(
+        min_replicas=0,
+        initial_replicas=1,
+        max_replicas=config.max_replicas,
+        target_ongoing_requests=requests_per_replica,
+        # Serve acts on the mean over the look-back, so the window and the delay add up to `idle_seconds`.
+        look_back_period_s=config.idle_seconds / 2,
+        downscale_to_zero_delay_s=config.idle_seconds / 2,
+        downscale_delay_s=config.idle_seconds,
+        upscale_delay_s=1.0,
+        metrics_interval_s=min(0.25, config.idle_seconds / 4),
+    )
+    return {
+        "autoscaling_config": scaling,
+        "ray_actor_options": {"num_cpus": config.cpus, "num_gpus": config.gpus},
+        # The replica counts sequences itself; Serve's own limits only have to be wider.
+        "max_ongoing_requests": config.max_pending + 8,
+        "max_queued_requests": config.max_pending,
+        "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_SECONDS),
+        "graceful_shutdown_wait_loop_s": 0.1,
+        "graceful_shutdown_timeout_s": 5.0,
+        "max_constructor_retry_count": 2,
+    }

@@ -1,0 +1,1 @@
+"""The teacher of PAD in the toy world."""

@@ -1,0 +1,34 @@
+"""PAD's teacher from nothing, by the project's own stages: first it learns to reply, then also to compare replies."""
+
+from __future__ import annotations
+
+from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.run import Run
+from tsalign.runs.stage import Stage
+from tsalign.toy.models import Shape, initialise
+from tsalign.toy.pad import rows
+from tsalign.toy.stages import language, shards
+from tsalign.training.stage import train
+
+TEACHER = Shape(hidden=64, layers=4, intermediate=192)
+REPLY_STEPS, QUESTION_STEPS, EPOCHS = 1500, 3000, 2
+
+
+def build(run: Run, short: bool) -> dict[str, Model]:
+    """`pad_teacher`: a language model whose log-probs grade replies, and that chooses between two.
+
+    Args:
+        short: a few steps, to see that it works.
+    """
+    first, second = (8, 8) if short else (REPLY_STEPS, QUESTION_STEPS)
+    replies = run.stage("pad_teacher_replies", generate, "replies", 64 * first // EPOCHS)
+    questions = run.stage("pad_teacher_questions", generate, "questions", 64 * second // EPOCHS)
+    blank = run.stage("pad_teacher_blank", initialise, TEACHER)
+    able = run.stage("pad_teacher_able", train, blank, [replies], language(first, 5e-3, EPOCHS), "student")
+    teacher = run.stage("pad_teacher", train, able, [questions], language(second, 3e-3, EPOCHS), "student")
+    return {"pad_teacher": teacher}
+
+
+def generate(stage: Stage, kind: str, count: int) -> Dataset:
+    """`count` rows of a generator in `tsalign.toy.pad.rows`, as shards."""
+    return shards(stage, getattr(rows, kind), stage.seed, count)
