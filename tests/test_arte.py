@@ -17,6 +17,7 @@ from tsalign.engines import Completion, Failed, Request
 from tsalign.errors import TsalignError
 from tsalign.evaluation.exact_match import Answering, exact_match, matches
 from tsalign.parsing import Unparsed, questions
+from tsalign.plan import plan
 from tsalign.runs.artifacts import Dataset, model_from
 from tsalign.scoring import Item
 from tsalign.scoring.icl_accuracy import ICLAccuracy, LoadedICLAccuracy
@@ -62,7 +63,7 @@ def test_rationales_keep_the_naive_prompt_whatever_the_technique() -> None:
 
 
 class Scripted:
-    """Knows the right answer when the example says `good`; cannot answer about `broken`. Remembers what it was asked."""
+    """Knows the answer when the example says `good`, cannot answer about `broken`, remembers what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -166,9 +167,11 @@ def test_lessons_are_as_many_for_every_choice(ray_session: None, make_stage: Cal
     assert {row["completion"][-1] for row in learnt["only"]} == {"0"}
     assert {row["completion"][-1] for row in learnt["best"]} == {"1"}
     assert len({row["completion"][-1] for row in learnt["random"]}) > 1
-    assert {row["prompt"][0]["content"] for row in learnt["best"]} == {f"Add. q{r['prompt_id']}=" for r in learnt["best"]}
+    assert {row["prompt"][0]["content"] for row in learnt["best"]} == {
+        f"Add. q{r['prompt_id']}=" for r in learnt["best"]
+    }
     assert [row["prompt_id"] for row in learnt["best"]] == [row["prompt_id"] for row in learnt["random"]]
-    with pytest.raises(Exception, match="task sums has 9 questions, not 10"):
+    with pytest.raises(TsalignError, match="task sums has 9 questions, not 10"):
         lessons(make_stage("more")[0], candidates, "only", TEMPLATE, 10)
 
 
@@ -192,9 +195,7 @@ def test_exact_match_counts_by_task_and_number_of_shots(ray_session: None, make_
         for task in tasks:
             right = [row["correct"][place] for row in rows if row["task"] == task.name]
             assert summary[shots]["by_task"][task.name] == pytest.approx(sum(right) / len(right))
-            assert right == [
-                matches(row["answers"][place], row["answer"]) for row in rows if row["task"] == task.name
-            ]
+            assert right == [matches(row["answers"][place], row["answer"]) for row in rows if row["task"] == task.name]
     assert log["exact_match_0_shot"] == summary["0"]["mean"]
 
 
@@ -260,3 +261,20 @@ def test_the_recipe_end_to_end(ray_session: None, tmp_path: Path, monkeypatch: p
 def test_more_rows_than_drafts_are_refused() -> None:
     with pytest.raises(TsalignError, match="rows_per_task: 99 of 48"):
         api.load(quickstart("arte"), {"rows_per_task": 99})
+
+
+def test_the_plan_counts_what_each_ablation_asks_for() -> None:
+    amounts = {
+        name: {
+            what: count.each for what, count in plan(api.load(quickstart("arte"), {"ablation": name})).counts.items()
+        }
+        for name in ("arte", "original-teacher", "random-rationale")
+    }
+    whole = amounts["arte"]
+    assert (whole["tasks"], whole["draft questions"], whole["draft rationales"]) == (8, 8 * 48, 8 * 48 * 4)
+    assert whole["student answers to drafts"] == 8 * 48 * 4 * 12
+    assert (whole["question pairs"], whole["rationale pairs"]) == (8 * 40, 8 * 48)
+    assert {plan["training rows"] for plan in amounts.values()} == {8 * 8}
+    assert amounts["original-teacher"]["tailored rationales"] == 0
+    assert amounts["original-teacher"]["student answers to drafts"] == whole["student answers to drafts"]
+    assert amounts["random-rationale"]["student answers to drafts"] == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,6 @@ from tsalign.scoring import Item
 from tsalign.scoring.judge import Judge
 from tsalign.teacher.client import TeacherClient
 from tsalign.teacher.service import Teacher
-from tsalign.teacher.writers import VLLMWriter, Wanted, Written
 from tsalign.toy.world import tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
@@ -258,6 +256,8 @@ def test_kind_says_what_a_teacher_can(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_vllm_writes_requests_of_all_settings_beside_each_other(
     models: dict[str, Model], ray_session: None, local: WhiteBox
 ) -> None:
+    from tsalign.teacher.writers import Wanted
+
     prompts = [encode_prompt(local.tokenizer, prompt) for prompt in PROMPTS]
     wanted = [
         Wanted(prompt, seed, float(seed % 2), 1.0, 8, (), 2 if seed % 3 else None)
@@ -275,18 +275,20 @@ def test_vllm_writes_requests_of_all_settings_beside_each_other(
             assert [shown.logprob for shown in one.shown] == pytest.approx(expected, abs=1e-3)
             assert all(len(shown.top) == 2 and shown.top[0][1] >= shown.top[1][1] for shown in one.shown)
     assert stopped.completion.text == ""
-    assert "ValueError" in refused or "ValidationError" in refused
+    assert "maximum context length is 128" in refused
 
 
 @ray.remote
-def _write(model: Model, wanted: list[Wanted]) -> Any:
+def _write(model: Model, wanted: list[Any]) -> Any:
+    from tsalign.teacher.writers import VLLMWriter
+
     async def ask() -> Any:
         writer = VLLMWriter(model, SAMPLING, tensor_parallel=1)
         together = await asyncio.gather(*map(writer.write, wanted))
         alone = [await writer.write(one) for one in wanted]
         first = together[0].completion.text.split()[0]
         stopped = await writer.write(wanted[0]._replace(stop=(first,)))
-        with pytest.raises(ValueError) as refused:  # noqa: PT011
+        with pytest.raises(ValueError, match="vLLM refuses the request") as refused:
             await writer.write(wanted[0]._replace(prompt_ids=[1] * 500))
         assert (await writer.write(wanted[0])).completion == alone[0].completion, "the engine goes on"
         writer.check()

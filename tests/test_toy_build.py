@@ -17,14 +17,12 @@ from tsalign.toy.objective import matches
 from tsalign.toy.oracle import judge
 from tsalign.toy.world import split_of, tasks
 
-ROLES = ("policy", "student", "teacher")
-
 
 def test_what_ships_is_small_and_loads() -> None:
     files = [file for file in toy.ASSETS.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 8 * 2**20
     assert {file.suffix for file in files} <= {".json", ".jinja", ".safetensors"}
-    for role in ROLES:
+    for role in toy.SHIPPED:
         assert Path(model_from(ModelConfig(model=f"toy:{role}"), role).path, "model.safetensors").exists()
 
 
@@ -55,7 +53,7 @@ def test_matching_tokens_are_bits() -> None:
 def test_a_short_build_makes_all_models(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     toy.build(tmp_path / "assets", short=True)
-    for role in ROLES:
+    for role in toy.SHIPPED:
         made = {file.name for file in (tmp_path / "assets" / role).iterdir()}
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= made
     config = (tmp_path / "assets" / "teacher" / "config.json").read_text()

@@ -198,15 +198,13 @@ def show(run: RunName, as_json: Json = False, storage: Storage = "runs") -> None
 
 @serve.command("teacher")
 def serve_teacher(config: Config, overrides: Overrides = None) -> None:
-    """Serve the teacher of a config until Ctrl-C, for runs that name it by `teacher.url`."""
-    from tsalign.api import load
-    from tsalign.config import parse_assignments
+    """Serve the `teacher` of a config until Ctrl-C, for runs that name it by its URL."""
+    from tsalign.config import ServeConfig, override, parse_assignments, read_yaml, validate
     from tsalign.teacher.service import serve_forever
 
-    loaded = load(config, parse_assignments(overrides or []))
-    if not hasattr(loaded, "teacher"):
-        raise TsalignError(f"{config}: recipe {loaded.recipe} has no teacher to serve.")
-    serve_forever(loaded.teacher)
+    content = override(read_yaml(config), parse_assignments(overrides or []))
+    block = {key: content[key] for key in ServeConfig.model_fields if key in content}
+    serve_forever(validate(ServeConfig, block, str(config)).teacher)
 
 
 @toy.command("build")

@@ -11,8 +11,8 @@ from tsalign.config import MiningConfig
 from tsalign.data.shards import Row, Shard, iterate, map_shards
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
-from tsalign.scoring import Item, Scorer, items
-from tsalign.scoring.stage import in_share
+from tsalign.scoring import Item, Scorer, items, why_none
+from tsalign.scoring.stage import in_share, take_counts
 from tsalign.seeds import derive
 from tsalign.storage import atomic
 
@@ -113,14 +113,16 @@ class MineWorker:
         nominated = [(row, nominate(row, self.mining.strategy, self.seed)) for row in in_share(rows, self.share)]
         asked = [(row, nominees) for row, nominees in nominated if not identical(row, nominees)]
         labels, cost = self._labels(asked)
-        kept, failed, tied = [], [], 0
+        kept, failed, tied, start = [], [], 0, 0
         for (row, nominees), label in zip(asked, labels):
             if None in label:
-                failed.append({"prompt_id": row["prompt_id"], "reason": "the teacher gave no score"})
+                reason = f"the teacher gave no score{why_none(self.teacher, start + label.index(None))}"
+                failed.append({"prompt_id": row["prompt_id"], "reason": reason})
             elif made := preference(row, nominees, label, self.mining.tie_margin):
                 kept.append(made)
             else:
                 tied += 1
+            start += len(label)
         flipped = sum(row["flipped"] for row in kept)
         counts = {"identical": len(nominated) - len(asked), "tied": tied, "flipped": flipped}
         return Shard(kept, failed, counts | cost)
@@ -136,4 +138,6 @@ class MineWorker:
             asked += [all_items[i] for i in nominees]
         scores = iter(self.teacher(asked))
         labels = [[next(scores) for _ in nominees] for _, nominees in nominated]
-        return labels, {"teacher_calls": self.teacher.calls - calls, "teacher_tokens": self.teacher.tokens - tokens}
+        cost = {f"teacher_{what}": amount for what, amount in take_counts(self.teacher).items()}
+        cost |= {"teacher_calls": self.teacher.calls - calls, "teacher_tokens": self.teacher.tokens - tokens}
+        return labels, cost

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import ray
 
 from tsalign.config import DraftConfig, PairConfig
-from tsalign.data.shards import Row, iterate
+from tsalign.data.shards import Row, iterate, surfaced
 from tsalign.drafting import question_prompt, show
 from tsalign.errors import TsalignError
 from tsalign.mining import best_and_worst, random_pair
@@ -171,7 +171,8 @@ def _by_task(dataset: Dataset) -> dict[str, list[Row]]:
 
 def _in_one_task(stage: Stage, work: Callable[..., tuple[list[Row], dict[str, float]]], *arguments: Any) -> Dataset:
     """Make and write rows on a node with a free CPU: the driver holds none."""
-    counts = ray.get(ray.remote(num_cpus=1)(_written).remote(stage.out, work, stage.seed, *arguments))
+    with surfaced():
+        counts = ray.get(ray.remote(num_cpus=1)(_written).remote(stage.out, work, stage.seed, *arguments))
     stage.log(counts)
     if not counts["rows"]:
         raise TsalignError(f"{stage.name}: the student finds every draft of a task alike; draft more, or keep_ties.")

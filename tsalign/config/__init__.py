@@ -1,6 +1,6 @@
 """Typed configuration: every key with its bounds and meaning, from YAML plus dotted overrides."""
 
-from tsalign.config.arte import ARTEConfig, DraftConfig, ItemsConfig, PairConfig
+from tsalign.config.arte import AnsweringConfig, ARTEConfig, DraftConfig, ItemsConfig, PairConfig
 from tsalign.config.base import (
     AlignConfig,
     DataConfig,
@@ -14,7 +14,7 @@ from tsalign.config.base import (
 from tsalign.config.citing import CITINGConfig, RubricsConfig, WritingConfig
 from tsalign.config.evaluate import EvaluateConfig
 from tsalign.config.loading import override, parse_assignments, read_yaml, validate
-from tsalign.config.models import EndpointConfig, ModelConfig, Section, TeacherConfig, WriterConfig
+from tsalign.config.models import EndpointConfig, ModelConfig, Section, ServeConfig, TeacherConfig, WriterConfig
 from tsalign.config.pad import PADConfig, PADTrainConfig, TeacherScoreConfig
 from tsalign.config.training import DPOTrainConfig, RewardTrainConfig, SFTTrainConfig, TrainConfig
 from tsalign.config.ts_align import MiningConfig, TSAlignConfig
@@ -22,6 +22,7 @@ from tsalign.config.ts_align import MiningConfig, TSAlignConfig
 __all__ = [
     "ARTEConfig",
     "AlignConfig",
+    "AnsweringConfig",
     "CITINGConfig",
     "DPOTrainConfig",
     "DataConfig",
@@ -44,6 +45,7 @@ __all__ = [
     "SamplePlacement",
     "SamplingConfig",
     "Section",
+    "ServeConfig",
     "TSAlignConfig",
     "TeacherConfig",
     "TeacherScoreConfig",

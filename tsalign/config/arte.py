@@ -31,6 +31,12 @@ class PairConfig(Section):
     keep_ties: bool = Field(False, description="also two random rationales where the student finds all alike")
 
 
+class AnsweringConfig(WritingConfig):
+    """How the student answers: one answer a question, the likeliest."""
+
+    temperature: float = Field(0.0, ge=0, le=0)
+
+
 class ItemsConfig(Section):
     """Which preference questions are used: those that tell models apart best (2-parameter IRT)."""
 
@@ -50,10 +56,12 @@ class ARTEConfig(RunConfig):
     drafts: DraftConfig = DraftConfig()
     writing: WritingConfig = Field(WritingConfig(), description="how the teacher writes")
     rationale_temperature: float = Field(1.0, ge=0, description="of drafts; tailored rationales are written at 0")
-    answering: WritingConfig = Field(WritingConfig(), description="how the student answers; always at temperature 0")
+    answering: AnsweringConfig = Field(AnsweringConfig(), description="how the student answers")
     pairs: PairConfig = PairConfig()
     align: DPOTrainConfig
-    rows_per_task: int = Field(250, ge=1, description="what the student learns from, the same for every ablation")
+    rows_per_task: int = Field(
+        225, ge=1, description="what the student learns from, by every ablation; some drafts may not parse"
+    )
     tune: SFTTrainConfig
     shots: tuple[int, ...] = Field((0, 3), min_length=1, description="examples before a test question")
     templates: dict[str, str] = Field(

@@ -9,10 +9,9 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tsalign.config.base import RunConfig
 from tsalign.errors import TsalignError
 
-C = TypeVar("C", bound=RunConfig)
+C = TypeVar("C", bound=BaseModel)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

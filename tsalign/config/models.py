@@ -66,3 +66,9 @@ class TeacherConfig(ModelConfig):
     max_pending: int = Field(8192, ge=1, description="sequences waiting in a replica before it answers 429")
     request_timeout: float = Field(120.0, gt=0, description="seconds a client waits for one answer")
     max_failed_fraction: float = Field(0.01, ge=0, le=1, description="share of rows that may stay unscored")
+
+
+class ServeConfig(Section):
+    """What `tsalign serve teacher` takes; it looks at nothing else of a recipe's config."""
+
+    teacher: TeacherConfig

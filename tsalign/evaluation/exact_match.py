@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from tsalign.config import WritingConfig
+from tsalign.config import AnsweringConfig
 from tsalign.data.shards import Row, iterate
 from tsalign.data.sources import Message
 from tsalign.parsing import Unparsed, answer
@@ -52,13 +52,13 @@ class Answering:
         return Written([made], counts={"unparsed": unparsed})
 
 
-def sit(stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: WritingConfig) -> Dataset:
-    """A model's answers at temperature 0: the questions with `shots`, `answers` and `correct`."""
-    return write(stage, model, questions, answering, writing.model_copy(update={"temperature": 0.0}))
+def sit(stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig) -> Dataset:
+    """A model's answers: the questions with `shots`, `answers` and `correct`."""
+    return write(stage, model, questions, answering, writing)
 
 
 def exact_match(
-    stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: WritingConfig
+    stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig
 ) -> Dataset:
     """As `sit`, with `summary.json`: {"exact_match": {shots: {"mean": mean of the tasks, "by_task": ...}}}."""
     answered = sit(stage, model, questions, answering, writing)

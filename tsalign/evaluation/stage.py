@@ -13,8 +13,8 @@ from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows
 from tsalign.evaluation.metrics import bootstrap_mean, outcome
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
-from tsalign.scoring import Item, Scorer, items, named
-from tsalign.scoring.stage import add_scores
+from tsalign.scoring import Item, Scorer, items, named, why_none
+from tsalign.scoring.stage import add_scores, take_counts
 from tsalign.storage import write_json
 
 
@@ -50,7 +50,7 @@ class EvaluationWorker:
         failed = add_scores(rows, "score.judge", self.judge) if known else self._side_by_side(rows, others)
         bad += [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
         verdicts = [_verdict(row, other) for index, (row, other) in enumerate(zip(rows, others)) if index not in failed]
-        return Shard(verdicts, bad)
+        return Shard(verdicts, bad, {f"judge_{what}": amount for what, amount in take_counts(self.judge).items()})
 
     def _side_by_side(self, rows: list[Row], others: list[Row]) -> dict[int, str]:
         """`score.judge` of rows and others, each answer judged in one group with the other's of the same number."""
@@ -66,11 +66,13 @@ class EvaluationWorker:
         failed: dict[int, str] = {}
         for row in (*rows, *others):
             row["score.judge"] = []
-        for (index, _, _), mine_score, their_score in zip(pairs, scores[::2], scores[1::2]):
-            rows[index]["score.judge"].append(mine_score)
-            others[index]["score.judge"].append(their_score)
-            if mine_score is None or their_score is None:
-                failed[index] = "the judge gave no verdict"
+        for group, (index, _, _) in enumerate(pairs):
+            both = scores[2 * group : 2 * group + 2]
+            rows[index]["score.judge"].append(both[0])
+            others[index]["score.judge"].append(both[1])
+            if None in both:
+                missing = 2 * group + both.index(None)
+                failed[index] = f"the judge gave no verdict{why_none(self.judge, missing)}"
         return failed
 
 

@@ -11,12 +11,13 @@ from rich.table import Table
 
 from tsalign.config import EndpointConfig, ModelConfig, RunConfig, SamplingConfig, TeacherConfig
 from tsalign.errors import TsalignError
-from tsalign.plan import citing, pad, ts_align
+from tsalign.plan import arte, citing, pad, ts_align
 from tsalign.plan.steps import Count, Plan, Step, actor_gpus
 
 PLANS: dict[str, Callable[[Any], Plan]] = {
     "ts-align": ts_align.plan,
     "pad": pad.plan,
+    "arte": arte.plan,
     "citing": citing.plan,
 }
 

@@ -39,7 +39,8 @@ class Scorer(Protocol):
     def load(self) -> Callable[[list[Item]], list[float | None]]:
         """The function that scores a batch, in order; None where an item could not be scored.
 
-        It may keep `counts`, sums of what it did, which a stage reports and clears.
+        It may keep `counts`, sums of what it did, which a stage reports and clears; and `reasons`, why items of its
+        last call have no score, by index.
         """
 
 
@@ -61,6 +62,12 @@ def named(name: str) -> Scorer:
     """The scorer that a config names: `reward_model:<model>`, `judge:<model>@<url>`, ..., or `module:function`."""
     kind, _, rest = name.partition(":")
     return SCORERS[kind](rest) if kind in SCORERS else PythonFunction(name)
+
+
+def why_none(scorer: Any, index: int) -> str:
+    """Why a loaded scorer gave the item of that index no score in its last call, as far as it says."""
+    reason = getattr(scorer, "reasons", {}).get(index)
+    return f": {reason}" if reason else ""
 
 
 def comparative(scorer: Scorer) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tsalign.config import ModelConfig, WritingConfig
+from tsalign.config import AnsweringConfig, ModelConfig
 from tsalign.engines import Completion, Engine, Request, open_engine
 from tsalign.evaluation.exact_match import matches
 from tsalign.runs.artifacts import Model, model_from
@@ -33,7 +33,7 @@ class ICLAccuracy:
     student: Model
     tasks: tuple[Task, ...]
     template: str
-    answering: WritingConfig
+    answering: AnsweringConfig
 
     def load(self) -> LoadedICLAccuracy:
         """A function from items to accuracies."""
@@ -86,4 +86,4 @@ def icl_accuracy_by_name(name: str) -> ICLAccuracy:
     """What `icl_accuracy:<student>@<tasks>` names."""
     model, _, tasks = name.rpartition("@")
     student = model_from(ModelConfig(model=model), "icl_accuracy")
-    return ICLAccuracy(student, read_tasks([tasks]), texts({})["arte_answer"], WritingConfig())
+    return ICLAccuracy(student, read_tasks([tasks]), texts({})["arte_answer"], AnsweringConfig())

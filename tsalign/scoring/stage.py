@@ -7,7 +7,7 @@ from typing import Any
 from tsalign.data.shards import Row, Shard, map_shards
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
-from tsalign.scoring import Scorer, items
+from tsalign.scoring import Scorer, items, why_none
 from tsalign.seeds import fraction
 
 
@@ -60,10 +60,11 @@ def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:
 def add_scores(rows: list[Row], column: str, scorer: Any) -> dict[int, str]:
     """Score all completions of all rows in one call, in place. Returns row index -> reason for what failed."""
     flat = [item for group, row in enumerate(rows) for item in items(row, group)]
-    scores = iter(scorer(flat))
-    failed = {}
+    scores, start, failed = scorer(flat), 0, {}
     for index, row in enumerate(rows):
-        row[column] = [next(scores) for _ in items(row)]
+        row[column] = scores[start : start + len(items(row))]
         if None in row[column]:
-            failed[index] = f"{column}: no score for completion {row[column].index(None)}"
+            missing = row[column].index(None)
+            failed[index] = f"{column}: no score for completion {missing}{why_none(scorer, start + missing)}"
+        start += len(row[column])
     return failed

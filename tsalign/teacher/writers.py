@@ -188,8 +188,8 @@ class VLLMWriter:
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self._core.add_request(name, TokensPrompt(prompt_token_ids=wanted.prompt_ids), parameters)
-        except ValueError as error:  # vLLM refuses this one; the others go on
-            future.set_exception(error)
+        except Exception as error:  # whatever is wrong with this one, the others go on
+            future.set_exception(ValueError(f"vLLM refuses the request: {error}"))
         else:
             self._waiting[name] = wanted, future
 

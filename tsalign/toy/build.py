@@ -17,13 +17,17 @@ from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
 from tsalign.sampling import sample
 from tsalign.toy import demonstrations
+from tsalign.toy.arte import build as arte
+from tsalign.toy.citing import build as citing
 from tsalign.toy.models import Shape, as_reward_model, initialise
+from tsalign.toy.pad import build as pad
 from tsalign.toy.stages import language, shards
 from tsalign.training.stage import train
 
 GROUPS = "tsalign.toy.objective:GroupReward"
 SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=16, max_model_len=128)
 ASSETS = Path(__file__).parent / "assets"
+SHIPPED = ("policy", "student", "teacher", "pad_teacher", "arte_teacher", "arte_student", "citing_teacher")
 
 
 def ranking(objective: str, rate: float, epochs: float, batch_size: int) -> RewardTrainConfig:
@@ -62,9 +66,11 @@ class ToyConfig(RunConfig):
     teacher_groups: int = 32000
     teacher_epochs: float = 4
     proxy_steps: int = 64
+    short: bool = False
 
 
 SHORT = {
+    "short": True,
     "policy_steps": 8,
     "noisy_steps": 4,
     "student_steps": 8,
@@ -77,7 +83,7 @@ SHORT = {
 
 
 def build(out: Path, short: bool = False, seed: int = 0) -> None:
-    """Build policy, student and teacher into `out`, by a run beside it that can be resumed.
+    """Build all models that ship into `out`, by a run beside it that can be resumed.
 
     Args:
         short: a few steps of each training, to see that it works.
@@ -85,15 +91,15 @@ def build(out: Path, short: bool = False, seed: int = 0) -> None:
     from tsalign.api import run
 
     storage = out.absolute().parent
-    sizes = SHORT if short else {}
+    sizes: dict[str, Any] = SHORT if short else {}
     run(ToyConfig(recipe="toy", run=f"{out.name}-build", storage=str(storage), seed=seed, **sizes))
-    for role in ("policy", "student", "teacher"):
+    for role in SHIPPED:
         shutil.copytree(storage / f"{out.name}-build" / role, out / role, dirs_exist_ok=True)
 
 
 @recipe("toy", ToyConfig)
 def toy(run: Run, cfg: ToyConfig) -> None:
-    """A base policy with bad habits, a small student that half knows what is good, a teacher that knows well."""
+    """A base policy with bad habits, a small student that half knows what is good, teachers that know well."""
     clean = run.stage("clean_rows", generate, "clean_rows", 64 * cfg.policy_steps // 4)
     learning = run.overlap(grow_teacher, run, cfg, clean)
     blank = run.stage("policy_blank", initialise, cfg.policy)
@@ -126,6 +132,8 @@ def toy(run: Run, cfg: ToyConfig) -> None:
     # What the student learnt from people: few pairs, and many of them labelled wrongly.
     pairs = run.stage("student_pairs", generate, "student_pairs", cfg.student_pairs, cfg.student_flips)
     run.stage("student", train, informed, [pairs], ranking("logistic", 1e-3, 2, 64), "student")
+    for models in (pad, arte, citing):
+        models.build(run, cfg.short)
     teaching.result()
 
 
