@@ -79,6 +79,8 @@ def by_text(tokenizer: PreTrainedTokenizerBase, logps: Iterable[tuple[int, float
     return found
 
 
+HF = SamplingConfig(engine="hf")
+
 # Named, not imported: vLLM takes seconds to import, and may not be installed.
 ENGINES: dict[str, str] = {
     "hf": "tsalign.engines.hf:HFEngine",

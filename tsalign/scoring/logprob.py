@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tsalign.config import SamplingConfig
 from tsalign.data.chat import encode_pair
-from tsalign.engines import open_white_box
+from tsalign.engines import HF, open_white_box
 from tsalign.runs.artifacts import Model
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class LogProb:
     model: Model
     reduce: Literal["sum", "mean"] = "sum"
     sampled_tokens: bool = True
-    inference: SamplingConfig = SamplingConfig(engine="hf")
+    inference: SamplingConfig = HF
 
     def load(self) -> Callable[[list[Item]], list[float | None]]:
         """A function from items to log-probs."""

@@ -7,7 +7,7 @@ probabilities of its next token.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tsalign.config import SamplingConfig
 from tsalign.data.chat import encode_prompt
-from tsalign.engines import open_white_box
+from tsalign.engines import HF, open_white_box
 from tsalign.runs.artifacts import Model
 from tsalign.templates import render
 
@@ -59,7 +59,7 @@ class OptionProbability:
     template: str
     swap_options: bool = True
     max_option_tokens: int = 2500
-    inference: SamplingConfig = SamplingConfig(engine="hf")
+    inference: SamplingConfig = HF
 
     def load(self) -> Callable[[list[Item]], list[float | None]]:
         """A function from items to scores; None for one without a rival, or whose question is too long."""
@@ -76,7 +76,7 @@ class Questions:
     def __init__(self, scorer: OptionProbability) -> None:
         self.scorer = scorer
         self.engine = open_white_box(scorer.model, scorer.inference)
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, float] = defaultdict(float)
 
     def __call__(self, items: list[Item]) -> list[float | None]:
         groups: dict[int, list[int]] = defaultdict(list)
@@ -96,7 +96,8 @@ class Questions:
             wins[a] += first
             wins[b] += second
             self.counts["unclear_mass"] += 1 - first - second
-        self.counts.update(questions=len(asked), question_tokens=sum(map(len, questions)))
+        self.counts["questions"] += len(asked)
+        self.counts["question_tokens"] += sum(map(len, questions))
         orders = 2 if self.scorer.swap_options else 1
         rivals = [len(groups[item.group]) - 1 for item in items]
         return [

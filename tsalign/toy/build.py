@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tsalign.config import DataConfig, RewardTrainConfig, RunConfig, SamplingConfig
 from tsalign.data.prompts import load_prompts
-from tsalign.data.shards import Row, iterate
+from tsalign.data.shards import Row
 from tsalign.recipes import recipe
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.run import Run
@@ -21,7 +20,7 @@ from tsalign.toy.arte import build as arte
 from tsalign.toy.citing import build as citing
 from tsalign.toy.models import Shape, as_reward_model, initialise
 from tsalign.toy.pad import build as pad
-from tsalign.toy.stages import language, shards
+from tsalign.toy.stages import language, shards, texts
 from tsalign.training.stage import train
 
 GROUPS = "tsalign.toy.objective:GroupReward"
@@ -132,7 +131,8 @@ def toy(run: Run, cfg: ToyConfig) -> None:
     # What the student learnt from people: few pairs, and many of them labelled wrongly.
     pairs = run.stage("student_pairs", generate, "student_pairs", cfg.student_pairs, cfg.student_flips)
     run.stage("student", train, informed, [pairs], ranking("logistic", 1e-3, 2, 64), "student")
-    for models in (pad, arte, citing):
+    pad.build(run, cfg.short, samples)
+    for models in (arte, citing):
         models.build(run, cfg.short)
     teaching.result()
 
@@ -155,10 +155,7 @@ def group_samples(stage: Stage, samples: list[Dataset], count: int) -> Dataset:
 
 
 def _groups(seed: int, count: int, samples: list[Dataset]) -> Iterator[Row]:
-    texts: dict[str, list[str]] = defaultdict(list)
-    for row in iterate(samples):
-        texts[row["prompt"][-1]["content"]] += [completion["text"] for completion in row["completions"]]
-    return demonstrations.teacher_groups(seed, count, texts)
+    return demonstrations.teacher_groups(seed, count, texts(samples))
 
 
 def student_preferences() -> Iterator[dict[str, Any]]:

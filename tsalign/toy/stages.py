@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -10,7 +11,7 @@ import ray
 from upath import UPath
 
 from tsalign.config import SFTTrainConfig
-from tsalign.data.shards import Row, Shard, write_shard
+from tsalign.data.shards import Row, Shard, iterate, write_shard
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 from tsalign.storage import remove
@@ -45,3 +46,11 @@ def _write(out: UPath, make: Callable[..., Iterator[Row]], *arguments: Any) -> N
     while chunk := list(islice(rows, SHARD)):
         write_shard(out / f"part-{number:05}.parquet", Shard(chunk))
         number += 1
+
+
+def texts(samples: list[Dataset]) -> dict[str, list[str]]:
+    """The completions of candidate sets, by prompt."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in iterate(samples):
+        found[row["prompt"][-1]["content"]] += [completion["text"] for completion in row["completions"]]
+    return found

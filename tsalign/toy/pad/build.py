@@ -14,21 +14,22 @@ TEACHER = Shape(hidden=64, layers=4, intermediate=192)
 REPLY_STEPS, QUESTION_STEPS, EPOCHS = 1500, 3000, 2
 
 
-def build(run: Run, short: bool) -> dict[str, Model]:
+def build(run: Run, short: bool, samples: list[Dataset]) -> dict[str, Model]:
     """`pad_teacher`: a language model whose log-probs grade replies, and that chooses between two.
 
     Args:
         short: a few steps, to see that it works.
+        samples: candidate sets of the policies whose replies it will meet.
     """
     first, second = (8, 8) if short else (REPLY_STEPS, QUESTION_STEPS)
     replies = run.stage("pad_teacher_replies", generate, "replies", 64 * first // EPOCHS)
-    questions = run.stage("pad_teacher_questions", generate, "questions", 64 * second // EPOCHS)
+    questions = run.stage("pad_teacher_questions", generate, "questions", 64 * second // EPOCHS, samples)
     blank = run.stage("pad_teacher_blank", initialise, TEACHER)
     able = run.stage("pad_teacher_able", train, blank, [replies], language(first, 5e-3, EPOCHS), "student")
     teacher = run.stage("pad_teacher", train, able, [questions], language(second, 3e-3, EPOCHS), "student")
     return {"pad_teacher": teacher}
 
 
-def generate(stage: Stage, kind: str, count: int) -> Dataset:
+def generate(stage: Stage, kind: str, count: int, *more: list[Dataset]) -> Dataset:
     """`count` rows of a generator in `tsalign.toy.pad.rows`, as shards."""
-    return shards(stage, getattr(rows, kind), stage.seed, count)
+    return shards(stage, getattr(rows, kind), stage.seed, count, *more)

@@ -10,12 +10,14 @@ import yaml
 
 from tsalign.data.shards import Row
 from tsalign.data.sources import Message
+from tsalign.runs.artifacts import Dataset
 from tsalign.templates import render
 from tsalign.toy.demonstrations import teacher_groups
+from tsalign.toy.stages import texts
 from tsalign.toy.variants import quickstart
 
 SOFTNESS = 0.2  # a reply is e^5 times likelier than one that the judge scores 1 lower: log-probs then tell how bad
-CHOICES, GRADES = 0.5, 0.35  # shares of the second lesson; the rest are replies
+CHOICES, GRADES = 0.55, 0.3  # shares of the second lesson; the rest are replies
 GRADE = "## user\n{{ prompt[-1].content }}\n## assistant\n{{ a }}\n## user\nhow ?\n"  # asked for a number up to 10
 
 
@@ -26,11 +28,15 @@ def replies(seed: int, n: int) -> Iterator[Row]:
         yield _reply(rng, group)
 
 
-def questions(seed: int, n: int) -> Iterator[Row]:
-    """Yield n rows: choices as the quickstart asks for them, grades, and replies."""
+def questions(seed: int, n: int, samples: list[Dataset]) -> Iterator[Row]:
+    """Yield n rows: choices as the quickstart asks for them, grades, and replies.
+
+    Args:
+        samples: candidate sets of policies, whose completions are among what is compared.
+    """
     template = yaml.safe_load(quickstart("pad").read_text())["templates"]["pad_choice"]
     rng = random.Random(f"pad-questions-{seed}")
-    for group in teacher_groups(seed + 1, n):
+    for group in teacher_groups(seed + 1, n, texts(samples)):
         kind = rng.random()
         if kind < CHOICES and len(group["texts"]) > 1:
             yield _choice(rng, group, template)
@@ -41,8 +47,8 @@ def questions(seed: int, n: int) -> Iterator[Row]:
 
 
 def _reply(rng: random.Random, group: Row) -> Row:
-    texts, scores = [*group["texts"], group["reference"]], [*group["scores"], 1.0]
-    (text,) = rng.choices(texts, [math.exp(score / SOFTNESS) for score in scores])
+    known, scores = [*group["texts"], group["reference"]], [*group["scores"], 1.0]
+    (text,) = rng.choices(known, [math.exp(score / SOFTNESS) for score in scores])
     return {"prompt": group["prompt"], "completion": text}
 
 

@@ -1,4 +1,4 @@
-"""Preference-aligned distillation (PAD, arXiv 2502.14272): the student's ranking distribution matched to the teacher's."""
+"""Preference-aligned distillation (PAD, arXiv 2502.14272): the teacher's distribution over rankings, learnt."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def rankings(n: int) -> Tensor:
 
 
 def ranking_logp(scores: Tensor) -> Tensor:
-    """log P of the ranking "as given", the first item best, from scores [..., n]: sum_k w_k - logsumexp(w_k, ..., w_n)."""
+    """log P of the ranking as given, first item best, from scores [..., n]: sum_k w_k - logsumexp(w_k, ..., w_n)."""
     remaining = scores.flip(-1).logcumsumexp(-1)
     return (scores - remaining.flip(-1)).sum(-1)
 
