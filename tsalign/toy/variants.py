@@ -31,6 +31,7 @@ CONTROLS: dict[str, dict[str, dict[str, Any]]] = {
         "random-rationale": {"ablation": "random-rationale"},
     },
     "citing": {
+        "revision-sft": {"method": "revision-sft"},
         "sft": {"method": "sft"},
         "rubric-sft": {"method": "rubric-sft"},
         "revision-sft": {"method": "revision-sft"},
