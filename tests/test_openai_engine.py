@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from fault_server import Reply, server
+from test_writing import Echo
 
 from tsalign.config import EndpointConfig, SamplingConfig
 from tsalign.engines import Completion, Failed, Request, open_engine
 from tsalign.engines.openai import OpenAIEngine
 from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Endpoint, fingerprint, writer_from
+from tsalign.writing import WriteWorker
 
 SAMPLING = SamplingConfig(max_tokens=8, top_p=0.9, stop=("###",))
 REQUESTS = [Request([{"role": "user", "content": f"question {n}"}], n, 0.5) for n in range(6)]
@@ -46,6 +48,7 @@ def test_answers_keep_the_order_and_are_asked_once() -> None:
     assert len(seen) == 7
     assert other_seed == Completion("question 0 9", [], "stop"), "seeds fit 32 bits"
     assert (asked.calls, asked.tokens) == (7, 49)
+    assert asked.counts == {"endpoint_calls": 7, "endpoint_tokens": 49}
     assert min(seen, key=lambda body: body["seed"]) == {
         "model": "a-model",
         "messages": REQUESTS[0].prompt,
@@ -148,3 +151,19 @@ def test_key_comes_from_the_environment_and_shows_nowhere(monkeypatch: pytest.Mo
     assert "a-secret" not in f"{endpoint!r} {config!r}"
     monkeypatch.delenv("A_KEY")
     assert fingerprint(writer_from(config, "teacher")) == fingerprint(endpoint)
+
+
+def test_a_failed_answer_is_a_failed_row_with_its_reason() -> None:
+    rows: list[Any] = [{"prompt_id": name, "word": name} for name in ("one", "two")]
+
+    def behave(n: int, body: dict[str, Any]) -> Reply:
+        return (200, b"half an ans") if body["messages"][-1]["content"] == "say two 1" else echo(n, body)
+
+    with server(behave) as (url, _):
+        worker = WriteWorker(Endpoint(f"{url}/v1", "a-model", "x"), Echo(), SAMPLING.model_copy(update={"k": 1}), 0, 1)
+        shard = worker(rows, "part-00000.parquet")
+    assert [row["prompt_id"] for row in shard.rows] == ["one-0", "one-1"]
+    (failed,) = shard.failed
+    assert failed["prompt_id"] == "two"
+    assert failed["reason"].startswith("malformed answer: body: Invalid JSON")
+    assert (shard.counts["endpoint_calls"], shard.counts["endpoint_tokens"]) == (3, 21)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tsalign.config import MiningConfig
-from tsalign.data.shards import Row, Shard, iterate, map_shards
+from tsalign.data.shards import Row, Shard, iterate, map_shards, take_counts
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 from tsalign.scoring import Item, Scorer, items, why_none
-from tsalign.scoring.stage import in_share, take_counts
+from tsalign.scoring.stage import in_share
 from tsalign.seeds import derive
 from tsalign.storage import atomic
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tsalign.config import SamplingConfig
-from tsalign.data.shards import Row, Shard, map_shards, read_counts
+from tsalign.data.shards import Row, Shard, map_shards, read_counts, take_counts
 from tsalign.engines import Failed, Request, open_engine
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.stage import Stage
@@ -73,7 +73,7 @@ class SampleWorker:
                 failed.append({"prompt_id": row["prompt_id"], "reason": problem})
             else:
                 made.append(self._candidate_set(row, own))
-        return Shard(made, failed, statistics(made))
+        return Shard(made, failed, statistics(made) | take_counts(self.engine))
 
     def _requests(self, row: Row) -> list[Request]:
         return [

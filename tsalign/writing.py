@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tsalign.config import SamplingConfig
-from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.data.shards import Row, Shard, map_shards, take_counts
 from tsalign.data.sources import Message
 from tsalign.engines import Completion, Failed, Request, open_engine
 from tsalign.parsing import Unparsed
@@ -96,6 +96,7 @@ class WriteWorker:
             result.failed += written.failed
             for name, value in (tokens(given) | written.counts).items():
                 result.counts[name] = result.counts.get(name, 0.0) + value
+        result.counts.update(take_counts(self.engine))
         return result
 
     def _requests(self, row: Row) -> list[Request]:

@@ -64,6 +64,14 @@ def write_shard(path: UPath, shard: Shard) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
+def take_counts(of: Any) -> dict[str, float]:
+    """What a loaded scorer, or an engine, counted since it was last asked; none where it keeps no `counts`."""
+    counts = getattr(of, "counts", {})
+    taken = dict(counts)
+    counts.clear()
+    return taken
+
+
 def read_counts(dataset: Dataset) -> dict[str, float]:
     """The sum of the counts in all shards' footers."""
     total: Counter[str] = Counter()

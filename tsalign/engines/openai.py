@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -58,11 +59,13 @@ class OpenAIEngine:
     Attributes:
         calls: answers that were given, whether of use or not.
         tokens: what they cost, prompts and completions together.
+        counts: the same since they were last taken, for a stage's report.
     """
 
     def __init__(self, endpoint: Endpoint, sampling: SamplingConfig, tensor_parallel: int = 1) -> None:
         self.endpoint, self.sampling = endpoint, sampling
         self.calls = self.tokens = 0
+        self.counts: Counter[str] = Counter()
         self._cache: dict[bytes, Completion] = {}
         self._lock = threading.Lock()
         self._link = Link(
@@ -119,7 +122,8 @@ class OpenAIEngine:
             return Failed(f"malformed answer: {where}: {first['msg']}: {response.text[:200]!r}")
         with self._lock:
             self.calls += 1
-            self.tokens += answer.usage.prompt_tokens + answer.usage.completion_tokens
+            self.tokens += (spent := answer.usage.prompt_tokens + answer.usage.completion_tokens)
+            self.counts.update(endpoint_calls=1, endpoint_tokens=spent)
         if len(answer.choices) != 1:
             return Failed(f"malformed answer: {len(answer.choices)} choices instead of 1")
         text, finish = answer.choices[0].message.content, answer.choices[0].finish_reason

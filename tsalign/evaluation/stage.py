@@ -9,12 +9,12 @@ from typing import Any
 from upath import UPath
 
 from tsalign.config import EvaluationConfig
-from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows
+from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows, take_counts
 from tsalign.evaluation.metrics import bootstrap_mean, outcome
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 from tsalign.scoring import Item, Scorer, items, named, why_none
-from tsalign.scoring.stage import add_scores, take_counts
+from tsalign.scoring.stage import add_scores
 from tsalign.storage import write_json
 
 

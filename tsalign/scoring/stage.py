@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.data.shards import Row, Shard, map_shards, take_counts
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 from tsalign.scoring import Scorer, items, why_none
@@ -42,14 +42,6 @@ class ScoreWorker:
         for name, scorer in self.scorers.items():
             counts |= {f"{name}_{what}": amount for what, amount in take_counts(scorer).items()}
         return Shard(good, bad, counts)
-
-
-def take_counts(scorer: Any) -> dict[str, float]:
-    """What a loaded scorer counted since it was last asked; none where it keeps no `counts`."""
-    counts = getattr(scorer, "counts", {})
-    taken = dict(counts)
-    counts.clear()
-    return taken
 
 
 def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:

@@ -34,7 +34,6 @@ CONTROLS: dict[str, dict[str, dict[str, Any]]] = {
         "revision-sft": {"method": "revision-sft"},
         "sft": {"method": "sft"},
         "rubric-sft": {"method": "rubric-sft"},
-        "revision-sft": {"method": "revision-sft"},
     },
 }
 
