@@ -10,8 +10,9 @@ from tsalign.config.base import (
     RunConfig,
     SamplePlacement,
     SamplingConfig,
+    WritingConfig,
 )
-from tsalign.config.citing import CITINGConfig, RubricsConfig, WritingConfig
+from tsalign.config.citing import CITINGConfig, RubricsConfig
 from tsalign.config.evaluate import EvaluateConfig
 from tsalign.config.loading import override, parse_assignments, read_yaml, validate
 from tsalign.config.models import EndpointConfig, ModelConfig, Section, ServeConfig, TeacherConfig, WriterConfig

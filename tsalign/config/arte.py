@@ -6,8 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tsalign.config.base import RunConfig
-from tsalign.config.citing import WritingConfig
+from tsalign.config.base import RunConfig, WritingConfig
 from tsalign.config.models import ModelConfig, Section
 from tsalign.config.training import DPOTrainConfig, SFTTrainConfig
 

@@ -35,11 +35,17 @@ class SamplingConfig(Section):
     batch_tokens: int = Field(16384, ge=1, description="tokens in one forward batch of the hf engine")
 
 
+class WritingConfig(SamplingConfig):
+    """How a model that is asked about something writes: one text a question."""
+
+    k: Literal[1] = 1
+
+
 class EvaluationConfig(Section):
     """Win rate against the initial policy, and the student's agreement."""
 
     sets: dict[str, str] = Field(default_factory=dict, description="name: prompt file; toy:test gives seven")
-    judge: str = Field(description="module:function, reward_model:<model>, logprob:<model> or judge:<model>")
+    judge: str = Field(description="module:function, or one of the scorers: reward_model:<model>, judge:<model>[@url]")
     temperatures: tuple[float, ...] = (1.0,)
     k: int = Field(2, ge=2, description="completions per prompt and temperature; pairs of them measure agreement")
     prompts_per_set: int = Field(200, ge=1)

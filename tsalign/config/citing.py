@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tsalign.config.base import AlignConfig, SamplingConfig
+from tsalign.config.base import AlignConfig, SamplingConfig, WritingConfig
 from tsalign.config.models import ModelConfig, Section, WriterConfig
 from tsalign.config.training import DPOTrainConfig, SFTTrainConfig
 
@@ -30,12 +30,6 @@ class RubricsConfig(Section):
         "Answers what was asked, correctly and completely; explains where that helps; is clear and to the point.",
         description="rubric of instructions that are like no category",
     )
-
-
-class WritingConfig(SamplingConfig):
-    """How the teacher writes: one text a question."""
-
-    k: Literal[1] = 1
 
 
 class CITINGConfig(AlignConfig):

@@ -26,8 +26,10 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load(model: Model, head: Literal["causal", "reward"], dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
-    """A model on the CPU in `dtype`, and its tokenizer.
+def load(
+    model: Model, head: Literal["causal", "reward"], dtype: torch.dtype, spread: bool = False
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A model on the CPU in `dtype`, or with `spread` over the GPUs of this process, and its tokenizer.
 
     A reward model has one label. Loaded from a causal LM it gets a fresh head, as reward models start.
 
@@ -36,21 +38,26 @@ def load(model: Model, head: Literal["causal", "reward"], dtype: torch.dtype) ->
     """
     tokenizer = load_tokenizer(model)
     options: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    placed = {"device_map": "auto"} if spread else {}
     with local_folder(model.path) as folder:
         config = AutoConfig.from_pretrained(folder, **options)
         if head == "reward":
             if "SequenceClassification" in str(config.architectures) and config.num_labels != 1:
                 raise TsalignError(f"{model.path}: a reward model has one label, this one has {config.num_labels}.")
             config.num_labels = 1
-        loaded = HEADS[head].from_pretrained(folder, config=config, dtype=dtype, **options)
+        loaded = HEADS[head].from_pretrained(folder, config=config, dtype=dtype, **options, **placed)
     loaded.config.pad_token_id = padding_id(tokenizer)
     return loaded, tokenizer
 
 
 def load_for_inference(model: Model, head: Literal["causal", "reward"]) -> tuple[Any, PreTrainedTokenizerBase]:
-    """A model in evaluation mode on this process's device; `dtype: auto` is bfloat16 on a GPU, float32 on a CPU."""
-    where = device()
+    """A model in evaluation mode on this process's device, or its layers spread over several GPUs where it has them.
+
+    `dtype: auto` is bfloat16 on a GPU, float32 on a CPU.
+    """
+    where, spread = device(), torch.cuda.device_count() > 1
     default = torch.bfloat16 if where.type == "cuda" else torch.float32
     dtype = default if model.dtype == "auto" else getattr(torch, model.dtype)
-    loaded, tokenizer = load(model, head, dtype)
-    return loaded.eval().requires_grad_(False).to(where), tokenizer
+    loaded, tokenizer = load(model, head, dtype, spread)
+    loaded = loaded.eval().requires_grad_(False)
+    return (loaded if spread else loaded.to(where)), tokenizer

@@ -1,1 +1,1 @@
-"""The teacher: a reward model behind HTTP, deployed on Ray Serve or already running elsewhere."""
+"""The teacher: a model that scores, or one that writes, behind HTTP; deployed on Ray Serve or running elsewhere."""

@@ -20,9 +20,11 @@ CONTROLS: dict[str, dict[str, dict[str, Any]]] = {
         "refresh": {"mining.refresh": 0.5},
     },
     "pad": {
-        "dpo": {"tune.objective": "dpo"},
-        "simpo": {"tune.objective": "simpo"},
-        "vpd": {"tune.objective": "pad_vpd"},
+        "dpo": {"tune.objective": "dpo", "tune.beta": 0.3, "tune.nll": 1.0},
+        "pad, no NLL": {"scoring.beta": 10, "tune.beta": 10, "tune.nll": 0.0, "tune.learning_rate": 5e-4},
+        "dpo, no NLL": {"tune.objective": "dpo", "tune.beta": 0.1, "tune.nll": 0.0, "tune.learning_rate": 1e-4},
+        "simpo": {"tune.objective": "simpo", "tune.beta": 2, "tune.gamma": 1.0, "tune.nll": 1.0},
+        "vpd": {"tune.objective": "pad_vpd", "tune.beta": 2, "tune.nll": 1.0},
     },
     "arte": {
         "original-teacher": {"ablation": "original-teacher"},

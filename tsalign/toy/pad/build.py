@@ -11,7 +11,7 @@ from tsalign.toy.stages import language, shards
 from tsalign.training.stage import train
 
 TEACHER = Shape(hidden=64, layers=4, intermediate=192)
-REPLY_STEPS, QUESTION_STEPS, EPOCHS = 1500, 5000, 2
+REPLY_STEPS, QUESTION_STEPS, EPOCHS = 1500, 3000, 2
 
 
 def build(run: Run, short: bool, samples: list[Dataset]) -> dict[str, Model]:
