@@ -101,7 +101,7 @@ def test_plot_is_a_png(tmp_path: Path, iterations: int) -> None:
     width, height = struct.unpack(">II", content[16:24])
     assert path.name == "report.png"
     assert content.startswith(b"\x89PNG")
-    assert (width, height) == (1440, 960)
+    assert (width, height) == (1440, 960 if iterations else 480)
     assert len(content) > 5_000
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
+from math import ceil
 from typing import Any
 
 import matplotlib
@@ -12,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 from upath import UPath
 
-from tsalign.report.summary import evaluations, exact_match, summarise
+from tsalign.report.summary import evaluations, exact_match, stage_seconds, summarise
 
 INK, FAINT, BASE = "#22262e", "#d9dce3", "#b6bcc8"
 COLOURS = ("#2f6fde", "#e07b39", "#2a9d78", "#8f5bd0", "#d14b6f", "#c9a227", "#4fb0c6", "#7c8594", "#a0643c", "#8fb339")
@@ -44,23 +47,28 @@ STYLE: dict[Any, Any] = {
 
 
 def plot_run(run_dir: UPath) -> UPath:
-    """Draw `report.png` in the run directory, from the iterations that are evaluated."""
+    """Draw `report.png` in the run directory: a panel for each thing that there is to show so far."""
     summary, evaluated = summarise(run_dir), evaluations(run_dir)
+    panels: list[Callable[[Axes], None]] = []
+    if evaluated:
+        panels += [partial(_win_rate, evaluated=evaluated), partial(_scores, last=evaluated[-1])]
+    if evaluated and "agreement" in evaluated[-1]:
+        panels.append(partial(_agreement, evaluated=evaluated))
+    if right := exact_match(run_dir):
+        panels.append(partial(_exact_match, right=right, before=exact_match(run_dir, "untaught")))
+    if summary["iterations"]:
+        panels.append(partial(_seconds, iterations=summary["iterations"]))
+    else:
+        panels.append(partial(_run_seconds, seconds=stage_seconds(run_dir)))
+    rows = ceil(len(panels) / 2)
     with matplotlib.rc_context(STYLE):
         spaced = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15, wspace=0.04, hspace=0.06)
-        figure = Figure(figsize=(12, 8), dpi=120, layout=spaced)
+        figure = Figure(figsize=(12, 4 * rows), dpi=120, layout=spaced)
         figure.suptitle(f"{summary['run']}  ({summary['recipe']})", x=0.015, ha="left", size=15, weight="bold")
-        panels = figure.subplots(2, 2).flat
-        if evaluated:
-            _win_rate(next(panels), evaluated)
-            _scores(next(panels), evaluated[-1])
-        if evaluated and "agreement" in evaluated[-1]:
-            _agreement(next(panels), evaluated)
-        if right := exact_match(run_dir):
-            _exact_match(next(panels), right)
-        if summary["iterations"]:
-            _seconds(next(panels), summary["iterations"])
-        for unused in panels:
+        places = figure.subplots(rows, 2, squeeze=False).flat
+        for draw in panels:
+            draw(next(places))
+        for unused in places:
             unused.set_axis_off()
         return _save(figure, run_dir / "report.png")
 
@@ -110,18 +118,30 @@ def _agreement(axes: Axes, evaluated: list[dict[str, Any]]) -> None:
     _legend(axes, columns=2)
 
 
-def _exact_match(axes: Axes, right: dict[str, dict[str, Any]]) -> None:
-    tasks, width = sorted(next(iter(right.values()))["by_task"]), 0.8 / len(right)
-    for place, (shots, rate) in enumerate(right.items()):
+def _exact_match(axes: Axes, right: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> None:
+    tasks = sorted(next(iter(right.values()))["by_task"])
+    bars = [(f"{shots}-shot, before", rate, BASE) for shots, rate in list(before.items())[:1]]
+    bars += [(f"{shots}-shot", rate, colour) for (shots, rate), colour in zip(right.items(), COLOURS)]
+    width = 0.8 / len(bars)
+    for place, (label, rate, colour) in enumerate(bars):
         heights = [rate["by_task"][task] for task in tasks]
-        beside = [x + (place - (len(right) - 1) / 2) * width for x in range(len(tasks))]
-        bars = axes.bar(beside, heights, 0.95 * width, color=COLOURS[place], label=f"{shots}-shot")
-        axes.bar_label(bars, labels=[f"{100 * height:.0f}" for height in heights], size=8, padding=2)
+        beside = [x + (place - (len(bars) - 1) / 2) * width for x in range(len(tasks))]
+        drawn = axes.bar(beside, heights, 0.95 * width, color=colour, label=label)
+        axes.bar_label(drawn, labels=[f"{100 * height:.0f}" for height in heights], size=7, padding=2)
     axes.set_xticks(range(len(tasks)), tasks)
     axes.set_title("Exact match on the test sets")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.margins(y=0.15)
     _legend(axes, columns=3)
+
+
+def _run_seconds(axes: Axes, seconds: dict[str, float]) -> None:
+    stages = list(reversed(seconds.items()))
+    axes.barh([stage for stage, _ in stages], [spent for _, spent in stages], color=COLOURS[0])
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_title("Seconds by stage")
 
 
 def _seconds(axes: Axes, iterations: list[dict[str, Any]]) -> None:

@@ -78,9 +78,9 @@ def last_evaluations(run_dir: UPath) -> dict[str, dict[str, Any]]:
     return {file.parent.name: json.loads(file.read_text()) for file in files}
 
 
-def exact_match(run_dir: UPath) -> dict[str, dict[str, Any]]:
+def exact_match(run_dir: UPath, stage: str = "exact_match") -> dict[str, dict[str, Any]]:
     """Shots -> mean and by task, of a run that ends with an exam of right and wrong answers."""
-    file = run_dir / "exact_match" / "summary.json"
+    file = run_dir / stage / "summary.json"
     return dict(json.loads(file.read_text())["exact_match"]) if file.exists() else {}
 
 
