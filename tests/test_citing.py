@@ -359,6 +359,7 @@ def test_the_recipe_in_small(method: str, tmp_path: Path, ray_session: None, mon
         evaluation__sets={"toy": "toy:tune"},
         evaluation__prompts_per_set=5,
         evaluation__temperatures=[0.0],
+        passes=1,
         tune__epochs=1,
         **changed,
     )
@@ -368,7 +369,7 @@ def test_the_recipe_in_small(method: str, tmp_path: Path, ray_session: None, mon
     corpus_kept = json.loads((folder / "rubrics" / "rubrics.json").read_text())
     assert corpus_kept["rubrics"] == RUBRICS
     assert (place / "policy" / "model.safetensors").exists()
-    steps = {"evaluation"} | ({"evaluation_draft", "evaluation_rewrite_1"} if method == "citing" else set())
+    steps = {"evaluation"} | ({"evaluation_draft"} if method == "citing" else set())
     assert {found.name for found in place.glob("evaluation*")} == steps
     if method == "citing":
         rows = [row for shard in Dataset(str(place / "revisions"), "").shards() for row in read_rows(shard)]

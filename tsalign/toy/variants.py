@@ -21,8 +21,8 @@ CONTROLS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "pad": {
         "dpo": {"tune.objective": "dpo", "tune.beta": 0.3, "tune.nll": 1.0},
-        "pad, no NLL": {"scoring.beta": 10, "tune.beta": 10, "tune.nll": 0.0, "tune.learning_rate": 5e-4},
-        "dpo, no NLL": {"tune.objective": "dpo", "tune.beta": 0.1, "tune.nll": 0.0, "tune.learning_rate": 1e-4},
+        "pad-no-nll": {"scoring.beta": 10, "tune.beta": 10, "tune.nll": 0.0, "tune.learning_rate": 5e-4},
+        "dpo-no-nll": {"tune.objective": "dpo", "tune.beta": 0.1, "tune.nll": 0.0, "tune.learning_rate": 1e-4},
         "simpo": {"tune.objective": "simpo", "tune.beta": 2, "tune.gamma": 1.0, "tune.nll": 1.0},
         "vpd": {"tune.objective": "pad_vpd", "tune.beta": 2, "tune.nll": 1.0},
     },
