@@ -344,15 +344,11 @@ def test_the_shipped_teacher_learnt_what_the_quickstart_asks() -> None:
     assert RUBRICS[world.parse(task).family] == rubric  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("method", ["citing", "rubric-sft"])
-def test_the_recipe_in_small(method: str, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_in_small(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    preference = {"reference": "previous", "batch_size": 16, "learning_rate": 1e-4, "precision": "fp32"}
-    changed: dict[str, Any] = {"preference": preference} if method == "citing" else {}
     summary = tsalign.run(
         quickstart("citing"),
-        run=method,
-        method=method,
+        run="small",
         iterations=1,
         data__prompts_per_iteration=64,
         data__shard_size=32,
@@ -361,21 +357,19 @@ def test_the_recipe_in_small(method: str, tmp_path: Path, ray_session: None, mon
         evaluation__temperatures=[0.0],
         passes=1,
         tune__epochs=1,
-        **changed,
+        preference={"reference": "previous", "batch_size": 16, "learning_rate": 1e-4, "precision": "fp32"},
     )
     assert summary["status"] == "done"
-    folder = tmp_path / "runs" / method
+    folder = tmp_path / "runs" / "small"
     place = folder / "iterations" / "1"
     corpus_kept = json.loads((folder / "rubrics" / "rubrics.json").read_text())
     assert corpus_kept["rubrics"] == RUBRICS
     assert (place / "policy" / "model.safetensors").exists()
-    steps = {"evaluation"} | ({"evaluation_draft"} if method == "citing" else set())
-    assert {found.name for found in place.glob("evaluation*")} == steps
-    if method == "citing":
-        rows = [row for shard in Dataset(str(place / "revisions"), "").shards() for row in read_rows(shard)]
-        assert len(rows) == 64
-        assert all(row["rubric"] == RUBRICS[row["category"]] for row in rows)
-        assert (place / "preferring" / "model.safetensors").exists()
+    assert {found.name for found in place.glob("evaluation*")} == {"evaluation", "evaluation_draft"}
+    rows = [row for shard in Dataset(str(place / "revisions"), "").shards() for row in read_rows(shard)]
+    assert len(rows) == 64
+    assert all(row["rubric"] == RUBRICS[row["category"]] for row in rows)
+    assert (place / "preferring" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(

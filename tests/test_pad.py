@@ -351,10 +351,11 @@ def test_more_cannot_be_kept_than_sampled() -> None:
         TeacherScoreConfig(alpha=1, keep_decided=True)
 
 
-@pytest.mark.parametrize("objective", ["pad_ppd", "dpo"])
-def test_a_small_run(objective: str, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_run_and_dpo_on_the_same_scores(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    summary = tsalign.run({**CONFIG, "run": "small"}, tune__objective=objective, tune__beta=1.0)
+    summary = tsalign.run({**CONFIG, "run": "small"}, tune__beta=1.0)
     assert summary["status"] == "done"
     assert 0 <= summary["iterations"][0]["win_rate"]["mean"] <= 1
     stages = [json.loads(line) for line in (tmp_path / "runs/small/ledger.jsonl").read_text().splitlines()]
@@ -363,9 +364,15 @@ def test_a_small_run(objective: str, tmp_path: Path, ray_session: None, monkeypa
     assert kept + done["1/diverse"]["alike"] == 64
     assert done["1/scores"]["choice_questions"] == kept * 6
     assert done["1/scores"]["choice_question_tokens"] > done["1/scores"]["logprob_tokens"] > 0
+
+    # The same run with another objective goes on from the teacher's scores.
+    tsalign.run({**CONFIG, "run": "small"}, tune__objective="dpo", tune__beta=1.0)
+    again = [json.loads(line) for line in (tmp_path / "runs/small/ledger.jsonl").read_text().splitlines()]
+    begun = {entry["stage"] for entry in again[len(stages) :] if entry.get("state") == "started"}
+    assert {"1/pairs", "1/reference", "1/policy", "1/evaluation"} <= begun
+    assert begun.isdisjoint({"prompts", "base_answers", "1/candidates", "1/diverse", "1/scores", "1/rankings"})
     metrics = [json.loads(line) for line in (tmp_path / "runs/small/metrics.jsonl").read_text().splitlines()]
-    first = next(m for m in metrics if m["stage"] == "policy" and "loss" in m)
-    if objective == "dpo":
-        assert first["dpo"] == pytest.approx(math.log(2), abs=1e-4)
-    else:
-        assert 0 < first["divergence"] < math.log(2)
+    losses = [m for m in metrics if m["stage"] == "policy" and "loss" in m]
+    assert 0 < losses[0]["divergence"] < math.log(2)
+    first = next(m for m in losses if "dpo" in m)
+    assert first["dpo"] == pytest.approx(math.log(2), abs=1e-4)
