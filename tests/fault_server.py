@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# Status and body of an answer. The status 299 announces more bytes than it sends.
-Reply = tuple[int, Any]
+# Status, body and further headers of an answer. The status 299 announces more bytes than it sends.
+Reply = tuple[int, Any] | tuple[int, Any, dict[str, str]]
 Behaviour = Callable[[int, dict[str, Any]], Reply]
 
 
@@ -22,10 +22,12 @@ def server(behave: Behaviour) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            status, answer = behave(len(seen) - 1, seen[-1])
+            status, answer, *more = behave(len(seen) - 1, seen[-1])
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data) + 10 * (status == 299)))
+            for name, value in more[0].items() if more else ():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 

@@ -48,7 +48,7 @@ def test_answers_keep_the_order_and_are_asked_once() -> None:
     assert len(seen) == 7
     assert other_seed == Completion("question 0 9", [], "stop"), "seeds fit 32 bits"
     assert (asked.calls, asked.tokens) == (7, 49)
-    assert asked.counts == {"endpoint_calls": 7, "endpoint_tokens": 49}
+    assert asked.counts == {"calls": 7, "tokens": 49}
     assert min(seen, key=lambda body: body["seed"]) == {
         "model": "a-model",
         "messages": REQUESTS[0].prompt,
@@ -126,7 +126,7 @@ def test_one_request_that_never_succeeds_fails_alone() -> None:
 
     with server(behave) as (url, _):
         asked = engine(url)
-        asked._link.patience = 0.5
+        asked._client.patience = 0.5
         made = asked.generate(REQUESTS)
     assert [isinstance(one, Completion) for one in made] == [True, True, True, False, True, True]
     assert isinstance(made[3], Failed)
@@ -137,7 +137,7 @@ def test_endpoint_that_stays_down() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         asked = engine(f"http://127.0.0.1:{unused.getsockname()[1]}")
-        asked._link.patience = 0.3
+        asked._client.patience = 0.3
         with pytest.raises(TsalignError, match=r"endpoint at \S+ is down: \d+ attempts .*ConnectError.*stays written"):
             asked.generate(REQUESTS)
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from fault_server import Reply, server
+from tenacity import RetryCallState, Retrying
 
 from tsalign.errors import TsalignError
-from tsalign.http import pause
+from tsalign.http import PassingFailure, RetryingClient, pause
 from tsalign.scoring import Item
 from tsalign.teacher.client import TeacherClient
 
@@ -89,7 +89,11 @@ def test_client_never_makes_up_a_score(answer: Any, expected: list[float | None]
         scorer = TeacherClient(url).load()
         assert scorer(items) == expected
         assert scorer.calls == 2 - expected.count(None)
+        assert scorer.reasons.keys() == {index for index, score in enumerate(expected) if score is None}
+        assert all(reason.startswith("the teacher answered '") for reason in scorer.reasons.values())
         assert None not in scorer(items), "what has no score is asked again"
+        assert scorer.reasons == {}
+        assert scorer.counts["calls"] == scorer.calls == 2, "each counts once"
     assert len(seen) == 2
 
 
@@ -108,8 +112,23 @@ def test_teacher_that_stays_down() -> None:
             TeacherClient(url, patience=0.5).load()(ITEMS[:1])
 
 
-def test_pauses_grow_and_respect_the_server() -> None:
-    pauses = [pause(attempt, None) for attempt in range(1, 12)]
+def test_pauses_grow() -> None:
+    pauses = [pause(after(attempt, PassingFailure("busy"))) for attempt in range(1, 12)]
     assert pauses[0] <= 0.2
     assert 5 <= pauses[-1] <= 10
-    assert pause(1, httpx.Response(429, headers={"Retry-After": "3"})) >= 3
+
+
+def after(attempt: int, failure: PassingFailure) -> RetryCallState:
+    """The state of a request whose last attempt failed."""
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = attempt
+    state.set_exception((PassingFailure, failure, None))
+    return state
+
+
+def test_the_server_says_how_long_to_wait() -> None:
+    with server(lambda *_: (429, {}, {"Retry-After": "3"})) as (url, _):
+        client = RetryingClient("teacher", url, None, "", timeout=5)
+        with pytest.raises(PassingFailure) as failed:
+            client._attempt("/v1/score", {})
+    assert 3 <= pause(after(1, failed.value)) <= 4.5

@@ -138,6 +138,6 @@ class MineWorker:
             asked += [all_items[i] for i in nominees]
         scores = iter(self.teacher(asked))
         labels = [[next(scores) for _ in nominees] for _, nominees in nominated]
-        cost = {f"teacher_{what}": amount for what, amount in take_counts(self.teacher).items()}
+        cost = take_counts(self.teacher, "teacher")
         cost |= {"teacher_calls": self.teacher.calls - calls, "teacher_tokens": self.teacher.tokens - tokens}
         return labels, cost

@@ -73,7 +73,7 @@ class SampleWorker:
                 failed.append({"prompt_id": row["prompt_id"], "reason": problem})
             else:
                 made.append(self._candidate_set(row, own))
-        return Shard(made, failed, statistics(made) | take_counts(self.engine))
+        return Shard(made, failed, statistics(made) | take_counts(self.engine, "endpoint"))
 
     def _requests(self, row: Row) -> list[Request]:
         return [

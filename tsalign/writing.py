@@ -96,7 +96,7 @@ class WriteWorker:
             result.failed += written.failed
             for name, value in (tokens(given) | written.counts).items():
                 result.counts[name] = result.counts.get(name, 0.0) + value
-        result.counts.update(take_counts(self.engine))
+        result.counts.update(take_counts(self.engine, "endpoint"))
         return result
 
     def _requests(self, row: Row) -> list[Request]:

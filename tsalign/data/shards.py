@@ -64,10 +64,10 @@ def write_shard(path: UPath, shard: Shard) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
-def take_counts(of: Any) -> dict[str, float]:
-    """What a loaded scorer, or an engine, counted since it was last asked; none where it keeps no `counts`."""
+def take_counts(of: Any, name: str) -> dict[str, float]:
+    """What a loaded scorer or engine counted since it was last asked, as `<name>_<what>`; it may keep no `counts`."""
     counts = getattr(of, "counts", {})
-    taken = dict(counts)
+    taken = {f"{name}_{what}": amount for what, amount in counts.items()}
     counts.clear()
     return taken
 

@@ -15,15 +15,17 @@ from pydantic import BaseModel, ValidationError
 from tsalign.config import SamplingConfig
 from tsalign.engines import Completion, Failed, Request
 from tsalign.errors import TsalignError
-from tsalign.http import Link, Unanswered, explanation
+from tsalign.http import RetryingClient, Unanswered, explanation
 from tsalign.runs.artifacts import Endpoint
 
 NOT_ABOUT_THE_REQUEST = (401, 404)
 SEEDS = 2**31  # some services take 32 bits only
-MEND = "Start it or mend its url, then resume the run: what is written stays written."
+ADVICE = "Start it or correct its url, then resume the run: what is written stays written."
 
 
-class Message(BaseModel):
+# Our own types: OpenAI's either require fields that other services omit (`id`, `created`) or, from its client, check
+# nothing.
+class AssistantMessage(BaseModel):
     """What was said; null where the service refused to."""
 
     content: str | None
@@ -32,7 +34,7 @@ class Message(BaseModel):
 class Choice(BaseModel):
     """One completion."""
 
-    message: Message
+    message: AssistantMessage
     finish_reason: str
 
 
@@ -43,7 +45,7 @@ class Usage(BaseModel):
     completion_tokens: int
 
 
-class Answer(BaseModel):
+class ChatCompletion(BaseModel):
     """What an answer has to hold, as far as we read it."""
 
     choices: list[Choice]
@@ -57,20 +59,29 @@ class OpenAIEngine:
     `Failed`, never an empty text.
 
     Attributes:
-        calls: answers that were given, whether of use or not.
-        tokens: what they cost, prompts and completions together.
-        counts: the same since they were last taken, for a stage's report.
+        counts: since they were last taken, `calls`: answers that were given, whether of use or not; and `tokens`: what
+            they cost, prompts and completions together.
     """
 
     def __init__(self, endpoint: Endpoint, sampling: SamplingConfig, tensor_parallel: int = 1) -> None:
         self.endpoint, self.sampling = endpoint, sampling
-        self.calls = self.tokens = 0
         self.counts: Counter[str] = Counter()
+        self._spent: Counter[str] = Counter()  # as `counts`, since the engine was opened
         self._cache: dict[bytes, Completion] = {}
         self._lock = threading.Lock()
-        self._link = Link(
-            "endpoint", endpoint.url, endpoint.token, MEND, endpoint.request_timeout, proxies=endpoint.proxies
+        self._client = RetryingClient(
+            "endpoint", endpoint.url, endpoint.token, ADVICE, endpoint.request_timeout, proxies=endpoint.proxies
         )
+
+    @property
+    def calls(self) -> int:
+        """Answers since the engine was opened."""
+        return self._spent["calls"]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of those answers and of their prompts."""
+        return self._spent["tokens"]
 
     def generate(self, requests: list[Request]) -> list[Completion | Failed]:
         """One completion a request, in order.
@@ -103,7 +114,7 @@ class OpenAIEngine:
         if limit is not None and self.tokens >= limit:
             return Failed(f"not asked: {self.tokens} tokens are spent, max_spent_tokens is {limit}")
         try:
-            response = self._link.post("/chat/completions", body)
+            response = self._client.post("/chat/completions", body)
         except Unanswered as error:
             return Failed(f"no answer: {error}")
         if not response.is_success:
@@ -115,15 +126,14 @@ class OpenAIEngine:
 
     def _read(self, response: httpx.Response) -> Completion | Failed:
         try:
-            answer = Answer.model_validate_json(response.content)
+            answer = ChatCompletion.model_validate_json(response.content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "body"
             return Failed(f"malformed answer: {where}: {first['msg']}: {response.text[:200]!r}")
         with self._lock:
-            self.calls += 1
-            self.tokens += (spent := answer.usage.prompt_tokens + answer.usage.completion_tokens)
-            self.counts.update(endpoint_calls=1, endpoint_tokens=spent)
+            for counts in (self.counts, self._spent):
+                counts.update(calls=1, tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens)
         if len(answer.choices) != 1:
             return Failed(f"malformed answer: {len(answer.choices)} choices instead of 1")
         text, finish = answer.choices[0].message.content, answer.choices[0].finish_reason

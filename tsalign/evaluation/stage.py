@@ -50,7 +50,7 @@ class EvaluationWorker:
         failed = add_scores(rows, "score.judge", self.judge) if known else self._side_by_side(rows, others)
         bad += [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
         verdicts = [_verdict(row, other) for index, (row, other) in enumerate(zip(rows, others)) if index not in failed]
-        return Shard(verdicts, bad, {f"judge_{what}": amount for what, amount in take_counts(self.judge).items()})
+        return Shard(verdicts, bad, take_counts(self.judge, "judge"))
 
     def _side_by_side(self, rows: list[Row], others: list[Row]) -> dict[int, str]:
         """`score.judge` of rows and others, each answer judged in one group with the other's of the same number."""

@@ -40,7 +40,7 @@ class ScoreWorker:
         bad = [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
         counts = {"scored": float(sum(len(items(row)) for row in good))}
         for name, scorer in self.scorers.items():
-            counts |= {f"{name}_{what}": amount for what, amount in take_counts(scorer).items()}
+            counts |= take_counts(scorer, name)
         return Shard(good, bad, counts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,11 +14,12 @@ from typing import Any, NamedTuple
 import httpx
 
 from tsalign.errors import TsalignError
-from tsalign.http import PATIENCE_SECONDS, Link, Unanswered, explanation
+from tsalign.http import PATIENCE_SECONDS, RetryingClient, Unanswered, explanation
 from tsalign.scoring import Item
 
 CHUNK = 64
-MEND = "Start it or mend teacher.url, then resume the run: what is scored stays scored."
+RAW_CHARACTERS = 200
+ADVICE = "Start it or correct teacher.url, then resume the run: what is scored stays scored."
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class TeacherClient:
         chunk: sequences in one request.
         concurrency: requests in flight.
         patience: seconds of failures after which a teacher counts as down.
-        proxies: heed HTTP_PROXY and its kin, for teachers outside the cluster.
+        proxies: use the proxies that the environment names (HTTP_PROXY etc.); for teachers outside the cluster.
     """
 
     url: str
@@ -47,28 +49,41 @@ class TeacherClient:
         return RemoteScorer(self)
 
 
-class Answer(NamedTuple):
-    """What came back for one chunk."""
+class ChunkScores(NamedTuple):
+    """What came back for one chunk: scores in order, tokens that were scored, why some have no score."""
 
     scores: list[float | None]
     tokens: int
+    reason: str = ""
 
 
 class RemoteScorer:
     """Scores items in order; the same prompt and completion is asked once.
 
     Attributes:
-        calls: sequences that the teacher scored.
-        tokens: tokens that it scored.
+        counts: since they were last taken, `calls`: sequences that the teacher scored; and `tokens`: of these.
+        reasons: why items of the last call have no score, by index.
     """
 
     def __init__(self, client: TeacherClient) -> None:
         self.client = client
-        self.calls = self.tokens = 0
-        self._cache: dict[bytes, float | None] = {}
-        self._link = Link(
-            "teacher", client.url, client.token, MEND, client.request_timeout, client.patience, client.proxies
+        self.counts: Counter[str] = Counter()
+        self.reasons: dict[int, str] = {}
+        self._total: Counter[str] = Counter()
+        self._cache: dict[bytes, float] = {}
+        self._http = RetryingClient(
+            "teacher", client.url, client.token, ADVICE, client.request_timeout, client.patience, client.proxies
         )
+
+    @property
+    def calls(self) -> int:
+        """Sequences that the teacher ever scored for this client."""
+        return self._total["calls"]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of these."""
+        return self._total["tokens"]
 
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One score an item; None where the teacher's answer holds no finite number for it.
@@ -77,24 +92,28 @@ class RemoteScorer:
             TsalignError: the teacher stays down, or refuses the request.
         """
         keys = [_key(item) for item in items]
-        unknown = {key: item for key, item in zip(keys, items) if self._cache.get(key) is None}
+        unknown = {key: item for key, item in zip(keys, items) if key not in self._cache}
         ask, size = list(unknown), self.client.chunk
         chunks = [ask[start : start + size] for start in range(0, len(ask), size)]
+        unscored: dict[bytes, str] = {}
         with ThreadPoolExecutor(self.client.concurrency) as pool:
             answers = pool.map(self._ask, [[unknown[key] for key in chunk] for chunk in chunks])
             for chunk, answer in zip(chunks, answers):
-                self._cache.update(zip(chunk, answer.scores))
-                self.calls += len(answer.scores) - answer.scores.count(None)
-                self.tokens += answer.tokens
-        return [self._cache[key] for key in keys]
+                scored = {key: score for key, score in zip(chunk, answer.scores) if score is not None}
+                self._cache |= scored
+                unscored |= {key: answer.reason for key in chunk if key not in scored}
+                for counts in (self.counts, self._total):
+                    counts.update(calls=len(scored), tokens=answer.tokens)
+        self.reasons = {index: unscored[key] for index, key in enumerate(keys) if key in unscored}
+        return [self._cache.get(key) for key in keys]
 
-    def _ask(self, items: list[Item]) -> Answer:
+    def _ask(self, items: list[Item]) -> ChunkScores:
         groups = [list(group) for _, group in groupby(items, key=lambda item: item.prompt)]
         body = [{"prompt": group[0].prompt, "completions": [item.completion for item in group]} for group in groups]
         try:
-            response = self._link.post("/v1/score", {"items": body})
-        except Unanswered:
-            return Answer([None] * len(items), 0)
+            response = self._http.post("/v1/score", {"items": body})
+        except Unanswered as error:
+            return ChunkScores([None] * len(items), 0, f"no answer: {error}")
         if not response.is_success:
             said = f"HTTP {response.status_code}: {explanation(response)}"
             raise TsalignError(f"teacher at {self.client.url} refused the request: {said}")
@@ -106,16 +125,18 @@ def _key(item: Item) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _read(response: httpx.Response, counts: list[int]) -> Answer:
+def _read(response: httpx.Response, counts: list[int]) -> ChunkScores:
     """An answer's scores, in order, with None for whatever is not as asked."""
+    reason = f"the teacher answered {response.text[:RAW_CHARACTERS]!r}"
     try:
         content = response.json()
         rows, tokens = list(content["scores"]), int(content.get("tokens", 0))
     except (ValueError, KeyError, TypeError):
-        return Answer([None] * sum(counts), 0)
+        return ChunkScores([None] * sum(counts), 0, reason)
     if len(rows) != len(counts):
-        return Answer([None] * sum(counts), tokens)
-    return Answer([score for row, count in zip(rows, counts) for score in _finite(row, count)], tokens)
+        return ChunkScores([None] * sum(counts), tokens, reason)
+    scores = [score for row, count in zip(rows, counts) for score in _finite(row, count)]
+    return ChunkScores(scores, tokens, reason if None in scores else "")
 
 
 def _finite(row: Any, count: int) -> list[float | None]:
