@@ -26,6 +26,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The torch line loses its build suffix: each machine takes the build that it is offered.
 lock: requirements/exclude.txt

@@ -17,6 +17,9 @@ from tsalign.runs.artifacts import Model, fingerprint
 from tsalign.runs.ray_session import WORKER_ENVIRONMENT
 from tsalign.runs.stage import Stage
 
+# Where workers find what tests define and name as module:attribute.
+WORKER_PATHS = [str(Path(__file__).parent), str(Path(__file__).parent / "evaluation")]
+
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
@@ -24,7 +27,7 @@ def ray_session() -> Iterator[None]:
     import ray
 
     # Workers import objectives that tests define.
-    os.environ.update(WORKER_ENVIRONMENT, PYTHONPATH=str(Path(__file__).parent))
+    os.environ.update(WORKER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(WORKER_PATHS))
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield

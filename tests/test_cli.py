@@ -17,17 +17,18 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from synthetic import SETS, STAGES, make_run
+from tsalign.runs.plan_old_steps import Count
 from typer.testing import CliRunner, Result
 from upath import UPath
 
 import tsalign.cli
 from tsalign import api
 from tsalign.cli import app
-from tsalign.config import EndpointConfig, EvaluateConfig, TSAlignConfig, override, validate
+from tsalign.config import EndpointConfig, override, validate
 from tsalign.plan import plan
-from tsalign.plan.steps import Count
-from tsalign.toy.variants import CONTROLS
-from tsalign.toy.variants import quickstart as config_of
+from tsalign.recipes import find, with_quickstart
+from tsalign.recipes.evaluate.config import EvaluateConfig
+from tsalign.recipes.ts_align.config import TSAlignConfig
 
 HERE = socket.gethostname()
 
@@ -261,10 +262,10 @@ def test_quickstart_of_no_recipe() -> None:
     assert "'padd' is not one of ts-align, pad, arte, citing" in result.stderr
 
 
-@pytest.mark.parametrize("recipe", CONTROLS)
+@pytest.mark.parametrize("recipe", with_quickstart())
 def test_every_quickstart_and_its_controls_are_valid(recipe: str) -> None:
-    for variant, changes in {"": {}, **CONTROLS[recipe]}.items():
-        assert api.load(config_of(recipe), {**changes, "run": f"quickstart-{variant}"}).recipe == recipe
+    for variant, changes in {"": {}, **find(recipe).controls}.items():
+        assert api.load(find(recipe).quickstart, {**changes, "run": f"quickstart-{variant}"}).recipe == recipe
 
 
 def test_evaluate(ran: dict[str, Any]) -> None:

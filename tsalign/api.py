@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import resolve
 from tsalign.config import RunConfig, override, read_yaml, validate
-from tsalign.errors import TsalignError
 from tsalign.recipes import find
 from tsalign.report.summary import summarise
 from tsalign.runs.ray_session import ray_session
 from tsalign.runs.run import Run
-from tsalign.storage import resolve
 
 
 def load(config: str | Path | dict[str, Any], overrides: dict[str, Any]) -> RunConfig:

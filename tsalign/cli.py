@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from tsalign.errors import TsalignError
+from tsalign.common.errors import TsalignError
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -78,19 +78,19 @@ def quickstart(
     storage: Storage = "runs",
 ) -> None:
     """A whole run of a recipe in the built-in world: minutes on two CPU cores."""
+    from tsalign.recipes import find, with_quickstart
     from tsalign.report.table import variants_table
-    from tsalign.toy.variants import CONTROLS
-    from tsalign.toy.variants import quickstart as config_of
 
-    if recipe not in CONTROLS:
-        raise TsalignError(f"--recipe: {recipe!r} is not one of {', '.join(CONTROLS)}.")
+    chosen_recipe = find(recipe)
+    if chosen_recipe.quickstart is None:
+        raise TsalignError(f"--recipe: {recipe} has no quickstart; expected {', '.join(with_quickstart())}.")
     name = run or ("quickstart" if recipe == "ts-align" else f"quickstart-{recipe}")
     folders: dict[str, list[UPath]] = {}
-    for variant, changes in {recipe: {}, **(CONTROLS[recipe] if baselines else {})}.items():
+    for variant, changes in {recipe: {}, **(chosen_recipe.controls if baselines else {})}.items():
         for number in range(seed, seed + seeds):
             parts = [name, *([variant] if variant != recipe else []), *([f"seed{number}"] if seeds > 1 else [])]
             chosen = {"storage": storage, "seed": number, **changes, "run": "-".join(parts)}
-            folders.setdefault(variant, []).append(_execute(config_of(recipe), chosen))
+            folders.setdefault(variant, []).append(_execute(chosen_recipe.quickstart, chosen))
         if variant == recipe:
             _report(folders[recipe][0])
     if baselines or seeds > 1:
@@ -100,12 +100,12 @@ def quickstart(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="hub id, folder, or name@https://host/v1")],
-    against: Annotated[str, typer.Option(help="the model to compare with, written alike")],
+    against: Annotated[str, typer.Option(help="the model to compare with, in the same form")],
     sets: Annotated[list[str], typer.Option(help="prompt file, or name=file; may be repeated")],
     judge: Annotated[str, typer.Option(help="module:function, reward_model:<model>, logprob:<model>, judge:<model>")],
-    procedure: Annotated[str, typer.Option(help="how MODEL answers: direct, guided or rewrite")] = "direct",
-    rubrics: Annotated[str | None, typer.Option(help="folder of a citing run, for guided and rewrite")] = None,
-    passes: Annotated[int, typer.Option(min=1, help="rewrites of a draft")] = 1,
+    procedure: Annotated[
+        str, typer.Option(help="how MODEL answers: direct, guided, rewrite; its own keys follow as procedure.KEY=VALUE")
+    ] = "direct",
     run: Annotated[str | None, typer.Option(help="name of the run; default: evaluate and time")] = None,
     storage: Storage = "runs",
     overrides: Overrides = None,
@@ -119,9 +119,7 @@ def evaluate(
         "storage": storage,
         "model": _model(model),
         "against": _model(against),
-        "procedure": procedure,
-        "rubrics": rubrics,
-        "passes": passes,
+        "procedure": {"name": procedure},
         "evaluation": {"judge": judge, "sets": dict(_named_set(given) for given in sets)},
     }
     _report(_execute(content, parse_assignments(overrides or [])))
@@ -135,7 +133,7 @@ def _model(given: str) -> dict[str, str]:
 
 def _named_set(given: str) -> tuple[str, str]:
     name, sign, location = given.partition("=")
-    return (name, location) if sign else (Path(given.removeprefix("toy:")).stem, given)
+    return (name, location) if sign else (Path(given.rpartition(":")[2]).stem, given)
 
 
 @app.command("run")
@@ -214,9 +212,11 @@ def toy_build(
     seed: int = 0,
 ) -> None:
     """Train the toy world's models from nothing."""
-    from tsalign.toy.build import build
+    from tsalign import api
+    from tsalign.toy.build import build_config, ship
 
-    build(target, short=short, seed=seed)
+    api.run(build_config(target, short=short, seed=seed))
+    ship(target)
 
 
 @app.command()
@@ -238,7 +238,7 @@ def doctor(as_json: Json = False) -> None:
 def _execute(config: Path | dict[str, Any], overrides: dict[str, Any]) -> UPath:
     """Run a config under a name that is known beforehand, so that Ctrl-C can say how to go on."""
     from tsalign import api
-    from tsalign.storage import resolve
+    from tsalign.common.storage import resolve
 
     loaded = api.load(config, overrides)
     name = loaded.run or f"{loaded.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -250,7 +250,7 @@ def _execute(config: Path | dict[str, Any], overrides: dict[str, Any]) -> UPath:
 
 @contextmanager
 def _resumable(folder: UPath) -> Iterator[None]:
-    from tsalign.storage import resolve
+    from tsalign.common.storage import resolve
 
     try:
         yield

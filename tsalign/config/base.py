@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tsalign.config.models import Section
+from tsalign.config.models import ConfigModel
 
 
-class DataConfig(Section):
+class DataConfig(ConfigModel):
     """Prompts for training."""
 
     prompts: str | list[str] = Field(description="JSONL, JSON or Parquet files, or toy:train")
@@ -21,7 +21,7 @@ class DataConfig(Section):
     shard_size: int = Field(512, ge=1, description="prompts a shard; a cut stage redoes at most one")
 
 
-class SamplingConfig(Section):
+class SamplingConfig(ConfigModel):
     """How an engine writes completions."""
 
     engine: str = Field("vllm", description="hf or vllm")
@@ -41,7 +41,7 @@ class WritingConfig(SamplingConfig):
     k: Literal[1] = 1
 
 
-class EvaluationConfig(Section):
+class EvaluationConfig(ConfigModel):
     """Win rate against the initial policy, and the student's agreement."""
 
     sets: dict[str, str] = Field(default_factory=dict, description="name: prompt file; toy:test gives seven")
@@ -58,21 +58,31 @@ class EvaluationConfig(Section):
         return self
 
 
-class Placement(Section):
+class Placement(ConfigModel):
     """Actors of one kind: how many and how big."""
 
     replicas: int = Field(1, ge=1)
     cpus: float = Field(1.0, ge=0)
     gpus: float = Field(0.0, ge=0)
 
+    @property
+    def actor_gpus(self) -> float:
+        """GPUs of one actor."""
+        return self.gpus
+
 
 class SamplePlacement(Placement):
-    """Sampling actors; with tensor parallelism each takes `tensor_parallel` GPUs."""
+    """Sampling actors; with tensor parallelism each takes `tensor_parallel` times `gpus`."""
 
     tensor_parallel: int = Field(1, ge=1)
 
+    @property
+    def actor_gpus(self) -> float:
+        """GPUs of one actor."""
+        return self.gpus * self.tensor_parallel
 
-class ResourceConfig(Section):
+
+class ResourceConfig(ConfigModel):
     """Where stages run. Changing it never invalidates a finished stage."""
 
     sample: SamplePlacement = SamplePlacement()
@@ -84,7 +94,7 @@ class ResourceConfig(Section):
     wait_seconds: float = Field(300, gt=0, description="how long to wait for nodes before saying what is missing")
 
 
-class RunConfig(Section):
+class RunConfig(ConfigModel):
     """What everything that runs has."""
 
     recipe: str

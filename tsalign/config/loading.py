@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tsalign.errors import TsalignError
+from tsalign.common.errors import TsalignError
 
 C = TypeVar("C", bound=BaseModel)
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 
-class Section(BaseModel):
+class ConfigModel(BaseModel):
     """A block of the YAML. Unknown keys are errors; values cannot change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigModel):
     """A model in one of the roles."""
 
     model: str = Field(description="hub id, local folder, storage URI, or toy:policy | toy:student | toy:teacher")
@@ -23,7 +23,7 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="for inference; auto: bfloat16 on GPU")
 
 
-class EndpointConfig(Section):
+class EndpointConfig(ConfigModel):
     """A model that somebody else serves behind an OpenAI-compatible API."""
 
     url: str = Field(pattern=r"^https?://", description="base URL, ending in /v1")
@@ -68,7 +68,7 @@ class TeacherConfig(ModelConfig):
     max_failed_fraction: float = Field(0.01, ge=0, le=1, description="share of rows that may stay unscored")
 
 
-class ServeConfig(Section):
+class ServeConfig(ConfigModel):
     """What `tsalign serve teacher` takes; it looks at nothing else of a recipe's config."""
 
     teacher: TeacherConfig

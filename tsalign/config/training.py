@@ -6,12 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from tsalign.config.models import Section
+from tsalign.config.models import ConfigModel
 
 
-class TrainConfig(Section):
+class TrainConfig(ConfigModel):
     """Optimisation of one model by one objective."""
 
+    objective: str
     epochs: float = Field(1.0, gt=0)
     batch_size: int = Field(64, ge=1, description="examples per optimiser step, over all workers")
     batch_tokens: int = Field(16384, ge=1, description="padded tokens in one micro-batch of one worker")
@@ -28,6 +29,15 @@ class TrainConfig(Section):
     offload_optimizer: bool = False
     checkpoint_steps: int = Field(200, ge=1, description="a cut training redoes at most so many steps")
     max_failures: int = Field(2, ge=0, description="worker failures that Ray Train mends by itself")
+
+
+class SimPOTrainConfig(TrainConfig):
+    """SimPO: preferences on length-normalised log-probs, without a reference."""
+
+    objective: Literal["simpo"] = "simpo"
+    beta: float = Field(2.0, gt=0, description="scale of the mean log-probs")
+    gamma: float = Field(1.0, ge=0, description="margin, after beta")
+    nll: float = Field(0.0, ge=0, description="weight of the length-normalised NLL of the chosen completion")
 
 
 class SFTTrainConfig(TrainConfig):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import local_folder, resolve
 from tsalign.data.sources import Message
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
-from tsalign.storage import local_folder, resolve
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:

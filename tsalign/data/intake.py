@@ -14,11 +14,11 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import remove
 from tsalign.config import DataConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.data.sources import BadRow, Message, Record, read, to_messages
-from tsalign.errors import TsalignError
-from tsalign.storage import remove
 
 ROW_CHARACTERS = 500
 

@@ -12,11 +12,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import local_folder
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.tensors import padding_id
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
-from tsalign.storage import local_folder
 
 HEADS = {"causal": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
 

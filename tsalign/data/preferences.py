@@ -9,18 +9,19 @@ from typing import Any
 import ray
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.seeds import derive
+from tsalign.common.storage import remove
 from tsalign.data.shards import Row, Shard, surfaced, write_shard
 from tsalign.data.sources import BadRow, read, to_messages
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
-from tsalign.seeds import derive
-from tsalign.storage import remove
+from tsalign.runs.stage_function import stage_function
 
-TOY = "toy:student_preferences"
 SHARD_SIZE = 512
 
 
+@stage_function("preferences")
 def load_preferences(stage: Stage, location: str) -> Dataset:
     """Rows with `prompt`, `chosen` and `rejected`, each text or messages, from JSONL, JSON or Parquet.
 
@@ -43,11 +44,6 @@ def _load(out: UPath, location: str) -> int:
 
 
 def _rows(location: str) -> Iterator[Row]:
-    if location == TOY:
-        from tsalign.toy.build import student_preferences
-
-        yield from student_preferences()
-        return
     for record in read([location]):
         try:
             prompt = to_messages(record, None)

@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.registry import is_builtin
+from tsalign.common.seeds import derive, fraction
+from tsalign.common.storage import remove
 from tsalign.config import DataConfig, EvaluationConfig
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.intake import Intake, Prompt, parse
 from tsalign.data.shards import Row, Shard, surfaced, write_shard
 from tsalign.data.sources import BadRow, absolute, read
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
-from tsalign.seeds import derive, fraction
-from tsalign.storage import remove
 
 if TYPE_CHECKING:
     from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
 
 HELD_OUT = "held_out"
 
 
+@stage_function("prompts")
 def load_prompts(stage: Stage, data: DataConfig, sets: dict[str, str], policy: Model) -> Dataset:
     """Training prompts as shards of `prompt_id, set, prompt, prompt_ids`, in an order that only the seed decides.
 
@@ -39,6 +42,7 @@ def load_prompts(stage: Stage, data: DataConfig, sets: dict[str, str], policy: M
     return _in_one_task(stage, _training, _anchored(data), _absolute(sets), policy, stage.seed)
 
 
+@stage_function("held_out")
 def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model | None) -> Dataset:
     """Held-out prompts: each file of `evaluation.sets`, and `held_out` when `data.eval_fraction` is above zero.
 
@@ -123,7 +127,7 @@ def _evaluation(
             if row := intake.encode(prompt, name):
                 sets.setdefault(name, []).append((prompt.content, row))
     intake.check()
-    named = {name for name, location in evaluation.sets.items() if not location.startswith("toy:")}
+    named = {name for name, location in evaluation.sets.items() if not is_builtin(location)}
     if empty := sorted((named | ({HELD_OUT} if data.eval_fraction else set())) - sets.keys()):
         raise TsalignError(
             f"evaluation set {empty[0]}: no prompt is left ({_told(intake.counts)}); "
@@ -139,7 +143,7 @@ def _evaluation(
 def _evaluation_prompts(intake: Intake, data: DataConfig, evaluation: EvaluationConfig) -> Iterator[tuple[str, Prompt]]:
     for name, location in evaluation.sets.items():
         for prompt in intake.prompts([location]):
-            yield prompt.record.set if location.startswith("toy:") else name, prompt
+            yield prompt.record.set if is_builtin(location) else name, prompt
     if data.eval_fraction:
         for prompt in intake.prompts(_locations(data)):
             if _is_held_out(prompt, data):

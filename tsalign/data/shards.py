@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow.parquet as pq
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import append_line, atomic, remove
 from tsalign.config import Placement
 from tsalign.data.schema import to_table
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Dataset
-from tsalign.storage import append_line, atomic, remove
 
 if TYPE_CHECKING:
     from tsalign.runs.stage import Stage
@@ -64,11 +64,16 @@ def write_shard(path: UPath, shard: Shard) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
-def take_counts(of: Any, name: str) -> dict[str, float]:
-    """What a loaded scorer or engine counted since it was last asked, as `<name>_<what>`; it may keep no `counts`."""
-    counts = getattr(of, "counts", {})
-    taken = {f"{name}_{what}": amount for what, amount in counts.items()}
-    counts.clear()
+class Counting(Protocol):
+    """A loaded scorer or an engine: it counts what it does."""
+
+    counts: Counter[str]
+
+
+def take_counts(of: Counting, name: str) -> dict[str, float]:
+    """What a loaded scorer or engine counted since it was last asked, as `<name>_<what>`."""
+    taken: dict[str, float] = {f"{name}_{what}": amount for what, amount in of.counts.items()}
+    of.counts.clear()
     return taken
 
 
@@ -88,12 +93,8 @@ def map_shards(
     arguments: dict[str, Any],
     placement: Placement,
     max_failed_fraction: float = 0.01,
-    gpus: float | None = None,
 ) -> Dataset:
     """Run `worker(**arguments)` actors over the shards of `source` into `stage.out`, skipping committed shards.
-
-    Args:
-        gpus: per actor, where it differs from `placement.gpus` (tensor parallelism).
 
     Raises:
         TsalignError: more than `max_failed_fraction` of the rows failed; the message shows three of them.
@@ -105,7 +106,7 @@ def map_shards(
     missing = [str(path) for path in source.shards() if path.name not in committed]
     with stage.progress(len(missing) + len(committed), done=len(committed), unit="shards") as advance:
         if missing:
-            stage.wait_for(placement.replicas, placement.cpus, placement.gpus if gpus is None else gpus)
+            stage.wait_for(placement.replicas, placement.cpus, placement.actor_gpus)
             reports = ray.data.from_items(
                 [{"shard": shard} for shard in missing], override_num_blocks=len(missing)
             ).map_batches(
@@ -114,7 +115,7 @@ def map_shards(
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=min(placement.replicas, len(missing))),
                 num_cpus=placement.cpus,
-                num_gpus=placement.gpus if gpus is None else gpus,
+                num_gpus=placement.actor_gpus,
                 max_task_retries=2,  # a shard that kills its actor is not tried for ever
             )
             with surfaced():

@@ -1,4 +1,4 @@
-"""Rows of prompt files: JSONL, JSON and Parquet on any filesystem, and the tasks of the toy world."""
+"""Rows of prompt files: JSONL, JSON and Parquet on any filesystem, and built-in ones."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, get_args
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 from upath import UPath
 
-from tsalign.errors import TsalignError
-from tsalign.storage import resolve
-from tsalign.toy import world
+from tsalign.common.errors import TsalignError
+from tsalign.common.registry import builtin, is_builtin
+from tsalign.common.storage import resolve
 
 COLUMNS = ("prompt", "messages", "instruction")
 ROLES = ("system", "user", "assistant")
 FORMATS = "expected .jsonl, .json or .parquet, each also with .gz"
-TOY_PROMPTS = {"toy:train": 8000, "toy:tune": 1400, "toy:test": 1400}
 Message = dict[str, str]
 
 
@@ -38,8 +37,8 @@ class Record:
 
 
 def absolute(location: str) -> str:
-    """A location that means the same on every node; `toy:` names stay as they are."""
-    return location if location.startswith("toy:") else str(resolve(location))
+    """A location that means the same on every node; built-in names stay as they are."""
+    return location if is_builtin(location) else str(resolve(location))
 
 
 def expand(location: str) -> list[UPath]:
@@ -67,10 +66,11 @@ def read(locations: list[str]) -> Iterator[Record]:
     Raises:
         TsalignError: a location names nothing, or a file cannot be read or has no column that holds prompts.
     """
-    toys = sorted({location for location in locations if location.startswith("toy:")})
-    files = {str(file): file for location in locations if location not in toys for file in expand(location)}
-    for toy in toys:
-        yield from _read_toy(toy)
+    ours = sorted({location for location in locations if is_builtin(location)})
+    files = {str(file): file for location in locations if location not in ours for file in expand(location)}
+    for location in ours:
+        for line, (name, row) in enumerate(builtin("rows", location), 1):
+            yield Record(location, line, name, row)
     for name in sorted(files):
         yield from _read_file(files[name])
 
@@ -131,14 +131,6 @@ def _text(value: Any, name: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise BadRow(f"{name} is not valid Unicode")
     return value
-
-
-def _read_toy(location: str) -> Iterator[Record]:
-    split = location.removeprefix("toy:")
-    if split not in get_args(world.Split):
-        raise TsalignError(f"{location}: no such toy prompts; expected {', '.join(TOY_PROMPTS)}.")
-    for line, task in enumerate(world.tasks(split, 0, TOY_PROMPTS[location]), 1):  # type: ignore[arg-type]
-        yield Record(location, line, task.family, {"prompt": task.prompt})
 
 
 def _read_file(path: UPath) -> Iterator[Record]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from tsalign.common import registry
+from tsalign.common.errors import TsalignError
 from tsalign.config import SamplingConfig
 from tsalign.data.chat import encode_prompt
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Endpoint, Model
 
 
@@ -39,12 +40,18 @@ class Failed(NamedTuple):
 
 
 class Engine(Protocol):
-    """Loads a model once and answers lists of requests, in order. Equal requests get equal answers."""
+    """Loads a model once and answers lists of requests, in order. Equal requests get equal answers.
+
+    Attributes:
+        counts: sums since a stage last took them; an engine that asks somebody else counts `calls` and `tokens`.
+    """
+
+    counts: Counter[str]
 
     def generate(self, requests: list[Request]) -> Sequence[Completion | Failed]: ...
 
 
-class WhiteBox(Engine, Protocol):
+class LogprobEngine(Engine, Protocol):
     """An engine that also shows its model's log-probs, at temperature 1; None for what is beyond `max_model_len`."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -96,25 +103,23 @@ def open_engine(writer: Model | Endpoint, sampling: SamplingConfig, tensor_paral
         TsalignError: no such engine, its package is not installed, or `openai` for a model without a URL.
     """
     chosen = "openai" if isinstance(writer, Endpoint) else sampling.engine
-    if chosen not in ENGINES:
-        raise TsalignError(f"sampling.engine: {chosen!r} is not one of {', '.join(ENGINES)}.")
     if chosen == "openai" and isinstance(writer, Model):
         raise TsalignError(f"sampling.engine: openai asks an endpoint; give the model {writer.path} a `url`.")
-    module, _, name = ENGINES[chosen].partition(":")
     try:
-        engine = getattr(import_module(module), name)
+        engine = registry.find("engines", ENGINES, chosen, "sampling.engine")
     except ModuleNotFoundError as error:
         raise TsalignError(
             f"sampling.engine: {chosen} needs the package {error.name}; "
             "install tsalign[gpu] or tsalign[cpu], or set sampling.engine: hf."
         ) from error
-    return engine(writer, sampling, tensor_parallel)
+    opened: Engine = engine(writer, sampling, tensor_parallel)
+    return opened
 
 
-def open_white_box(model: Model, sampling: SamplingConfig) -> WhiteBox:
+def open_logprob_engine(model: Model, sampling: SamplingConfig) -> LogprobEngine:
     """The engine that `sampling.engine` names, for log-probs; engines of local models have them.
 
     Raises:
         TsalignError: as `open_engine`.
     """
-    return cast(WhiteBox, open_engine(model, sampling))
+    return cast(LogprobEngine, open_engine(model, sampling))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from tsalign.common.errors import TsalignError
 from tsalign.config import SamplingConfig
 from tsalign.data.batching import by_tokens
 from tsalign.data.chat import decode
 from tsalign.data.loading import load_for_inference
 from tsalign.data.tensors import pad, padding_id, response_logps
 from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
 
 
@@ -22,7 +24,7 @@ class HFEngine:
     def __init__(self, model: Model, sampling: SamplingConfig, tensor_parallel: int) -> None:
         if tensor_parallel > 1:
             raise TsalignError("resources.sample.tensor_parallel: the hf engine has none; use sampling.engine: vllm.")
-        self.sampling = sampling
+        self.sampling, self.counts = sampling, Counter[str]()
         self.model, self.tokenizer = load_for_inference(model, "causal")
         eos = self.model.generation_config.eos_token_id
         ends = eos if isinstance(eos, list) else [eos]

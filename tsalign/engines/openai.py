@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.http import RetryingClient, Unanswered, explanation
 from tsalign.config import SamplingConfig
 from tsalign.engines import Completion, Failed, Request
-from tsalign.errors import TsalignError
-from tsalign.http import RetryingClient, Unanswered, explanation
 from tsalign.runs.artifacts import Endpoint
 
 NOT_ABOUT_THE_REQUEST = (401, 404)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any
 
 import torch
 
+from tsalign.common.storage import local_folder
 from tsalign.config import SamplingConfig
 from tsalign.data.chat import decode, load_tokenizer
 from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit
 from tsalign.runs.artifacts import Model
-from tsalign.storage import local_folder
 
 if not torch.cuda.is_available():
     # In an actor on CPU: no second process, no core binding against Ray's, a small cache.
@@ -26,7 +27,7 @@ class VLLMEngine:
     """vLLM's offline `LLM`: continuous batching, prefix caching across the K completions of a prompt."""
 
     def __init__(self, model: Model, sampling: SamplingConfig, tensor_parallel: int) -> None:
-        self.sampling = sampling
+        self.sampling, self.counts = sampling, Counter[str]()
         self.tokenizer = load_tokenizer(model)
         cuda = torch.cuda.is_available()
         options: dict[str, Any] = {"gpu_memory_utilization": sampling.gpu_memory}

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Protocol
 
-from tsalign.config import AlignConfig, EvaluateConfig
+from tsalign.config import DataConfig, EvaluationConfig, SamplingConfig
 from tsalign.data.prompts import load_evaluation
 from tsalign.evaluation.stage import evaluate
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.run import Iteration, Run
-from tsalign.sampling import sample
-from tsalign.scoring import Scorer, comparative, named
+from tsalign.scoring import Scorer, scorer_from_name
 from tsalign.scoring.stage import score
+from tsalign.stages.sampling import sample
+
+
+class Examined(Protocol):
+    """The keys of a config that an exam reads."""
+
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def sampling(self) -> SamplingConfig: ...
+    @property
+    def evaluation(self) -> EvaluationConfig: ...
 
 
 class Exam:
@@ -29,21 +41,21 @@ class Exam:
     def __init__(
         self,
         run: Run,
-        cfg: AlignConfig | EvaluateConfig,
+        cfg: Examined,
         base: Model | Endpoint,
         scorers: Mapping[str, Scorer] = MappingProxyType({}),
         tokens_of: Model | None = None,
     ) -> None:
         self.cfg, self.scorers = cfg.evaluation, dict(scorers)
         self.sampling = cfg.sampling.model_copy(update={"k": cfg.evaluation.k})
+        self.judge_scorer = scorer_from_name(cfg.evaluation.judge, run.model)
         self.held_out = run.stage("held_out", load_evaluation, cfg.data, cfg.evaluation, tokens_of)
         self.base = run.overlap(self._set, run, base)
 
     def _set(self, run: Run, base: Model | Endpoint) -> Dataset:
         answers = run.stage("base_answers", sample, base, self.held_out, self.sampling, self.cfg.temperatures)
-        judge = named(self.cfg.judge)
         # A judge that compares has to see both answers: nothing of its verdict can be had beforehand.
-        scorers = self.scorers if comparative(judge) else {"judge": judge, **self.scorers}
+        scorers = self.scorers if self.judge_scorer.comparative else {"judge": self.judge_scorer, **self.scorers}
         return run.stage("base_scores", score, answers, scorers) if scorers else answers
 
     def sit(self, it: Iteration, policy: Model) -> Dataset:
@@ -53,4 +65,11 @@ class Exam:
 
     def judge(self, it: Iteration, name: str, answers: Dataset) -> Dataset:
         """Verdicts on answers to the held-out prompts, however they were made, as the stage `name`."""
-        return it.stage(name, evaluate, answers, self.base.result(), self.cfg)
+        return it.stage(name, evaluate, answers, self.base.result(), self.judge_scorer, self.cfg)
+
+    def judge_steps(self, it: Iteration, answers: Mapping[str, Dataset]) -> None:
+        """Verdicts on each step of a procedure; those on the last are the stage `evaluation`."""
+        *steps, last = answers.items()
+        for step, made in steps:
+            self.judge(it, f"evaluation_{step}", made)
+        self.judge(it, "evaluation", last[1])

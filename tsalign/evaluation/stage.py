@@ -8,17 +8,19 @@ from typing import Any
 
 from upath import UPath
 
+from tsalign.common.storage import write_json
 from tsalign.config import EvaluationConfig
 from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows, take_counts
 from tsalign.evaluation.metrics import bootstrap_mean, outcome
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
-from tsalign.scoring import Item, Scorer, items, named, why_none
+from tsalign.runs.stage_function import stage_function
+from tsalign.scoring import Item, Scorer, items
 from tsalign.scoring.stage import add_scores
-from tsalign.storage import write_json
 
 
-def evaluate(stage: Stage, answers: Dataset, base: Dataset, evaluation: EvaluationConfig) -> Dataset:
+@stage_function("evaluate")
+def evaluate(stage: Stage, answers: Dataset, base: Dataset, judge: Scorer, evaluation: EvaluationConfig) -> Dataset:
     """Verdicts on every answer, `summary.json` beside them, and the win rates in the metrics.
 
     Args:
@@ -26,7 +28,7 @@ def evaluate(stage: Stage, answers: Dataset, base: Dataset, evaluation: Evaluati
         base: those of the policy that it is compared with, for the same prompts. With `score.judge` the judge sees
             the answers alone; without, each answer beside the base's of the same number.
     """
-    arguments: dict[str, Any] = {"base": base, "judge": named(evaluation.judge)}
+    arguments: dict[str, Any] = {"base": base, "judge": judge}
     verdicts = map_shards(stage, answers, EvaluationWorker, arguments, stage.resources.score)
     summary = summarise(stage, verdicts, evaluation)
     write_json(stage.out / "summary.json", summary)
@@ -72,7 +74,7 @@ class EvaluationWorker:
             others[index]["score.judge"].append(both[1])
             if None in both:
                 missing = 2 * group + both.index(None)
-                failed[index] = f"the judge gave no verdict{why_none(self.judge, missing)}"
+                failed[index] = f"the judge gave no verdict{self.judge.why_none(missing)}"
         return failed
 
 

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from tsalign.common.errors import TsalignError
 from tsalign.config import EndpointConfig, ModelConfig, RunConfig, SamplingConfig, TeacherConfig
-from tsalign.errors import TsalignError
 from tsalign.plan import arte, citing, pad, ts_align
 from tsalign.plan.steps import Count, Plan, Step, actor_gpus
 

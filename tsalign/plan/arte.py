@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tsalign.config import ARTEConfig
 from tsalign.plan.steps import Count, Plan, Step, training
-from tsalign.tasks import Task, read_tasks
+from tsalign.recipes.arte.config import ARTEConfig
+from tsalign.recipes.arte.tasks import Task, read_tasks
 
 TECHNIQUES = 4  # of a task that brings none of its own
 

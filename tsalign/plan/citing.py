@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tsalign.config import CITINGConfig, EndpointConfig
+from tsalign.config import EndpointConfig
 from tsalign.plan.steps import Count, Plan, Step, questions, training, training_prompts
+from tsalign.recipes.citing.config import CITINGConfig
 
 
 def plan(config: CITINGConfig) -> Plan:

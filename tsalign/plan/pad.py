@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import comb
 
-from tsalign.config import PADConfig
 from tsalign.plan.steps import Count, Plan, Step, questions, training, training_prompts
+from tsalign.recipes.pad.config import PADConfig
 
 
 def plan(config: PADConfig) -> Plan:
@@ -31,7 +31,7 @@ def _steps(config: PADConfig, counts: dict[str, Count]) -> Iterator[Step]:
     asked = [f"{counts[name].each:,} {name.split()[1]}" for name in ("teacher log-probs", "teacher questions")]
     yield Step("scores", f"teacher, {config.scoring.engine}", where.score, ", ".join(asked))
     if objective == "dpo":
-        yield Step("reference", f"{config.tune.reference} policy", where.score, "log-probs of best and worst")
+        yield Step("reference", "policy", where.score, "log-probs of best and worst")
     yield training("policy", f"policy, {objective}", where.train_policy, config.tune)
     yield Step("answers", "policy", where.sample, f"{counts['evaluation completions'].each:,} completions, held-out")
     yield Step("evaluation", config.evaluation.judge, where.score, "win rate")

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from tsalign.config import AlignConfig, Placement, SamplePlacement, TrainConfig
-from tsalign.data.sources import TOY_PROMPTS, expand
+from tsalign.data.sources import expand
+from tsalign.toy.names import PROMPTS
 from tsalign.toy.world import FAMILIES
 
 
@@ -64,7 +65,7 @@ def questions(config: AlignConfig) -> int:
     exam = config.evaluation
     found = min(exam.prompts_per_set, _held_out(config))
     for location in exam.sets.values():
-        sets = len(FAMILIES) if location in TOY_PROMPTS else 1
+        sets = len(FAMILIES) if location.startswith("toy:") else 1
         found += sets * min(exam.prompts_per_set, count_prompts(location) // sets)
     return found
 
@@ -84,7 +85,7 @@ def count_prompts(location: str) -> int:
     Raises:
         TsalignError: no such file.
     """
-    return TOY_PROMPTS[location] if location in TOY_PROMPTS else sum(_rows(file) for file in expand(location))
+    return PROMPTS[location[4:]] if location[:4] == "toy:" else sum(_rows(file) for file in expand(location))  # type: ignore[index]
 
 
 def _rows(path: UPath) -> int:

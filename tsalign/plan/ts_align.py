@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tsalign.config import MiningConfig, TSAlignConfig
 from tsalign.plan.steps import Count, Plan, Step, questions, training, training_prompts
+from tsalign.recipes.ts_align.config import MiningConfig, TSAlignConfig
 
 STUDENT_SELECTS = ("ts-align", "off-policy", "student-only")
 

@@ -1,47 +1,18 @@
-"""Recipes: one file each. `@recipe` registers a function and the config it takes."""
+"""Recipes, a folder each. A new one is a folder and a line here, or an entry point `tsalign.recipes` of a package."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from tsalign.common import registry
+from tsalign.runs.recipe import Recipe
 
-from tsalign.config import RunConfig
-from tsalign.errors import TsalignError
-from tsalign.runs.run import Run
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A published system: its config type and the function that runs it."""
-
-    name: str
-    config_type: type[RunConfig]
-    function: Callable[[Run, Any], None]
-
-
-RECIPES: dict[str, Recipe] = {}
-MODULES = {  # imported when a recipe is looked for
-    "ts-align": "tsalign.recipes.ts_align",
-    "pad": "tsalign.recipes.pad",
-    "arte": "tsalign.recipes.arte",
-    "citing": "tsalign.recipes.citing",
-    "evaluate": "tsalign.recipes.evaluate",
-    "toy": "tsalign.toy.build",
+RECIPES = {
+    "ts-align": "tsalign.recipes.ts_align.recipe:ts_align",
+    "pad": "tsalign.recipes.pad.recipe:pad",
+    "arte": "tsalign.recipes.arte.recipe:arte",
+    "citing": "tsalign.recipes.citing.recipe:citing",
+    "evaluate": "tsalign.recipes.evaluate.recipe:evaluate_models",
+    "toy": "tsalign.toy.build:toy",
 }
-
-
-def recipe(
-    name: str, config_type: type[RunConfig]
-) -> Callable[[Callable[[Run, Any], None]], Callable[[Run, Any], None]]:
-    """Register the decorated function as the recipe `name`."""
-
-    def register(function: Callable[[Run, Any], None]) -> Callable[[Run, Any], None]:
-        RECIPES[name] = Recipe(name, config_type, function)
-        return function
-
-    return register
 
 
 def find(name: str) -> Recipe:
@@ -50,7 +21,10 @@ def find(name: str) -> Recipe:
     Raises:
         TsalignError: no such recipe.
     """
-    if name not in MODULES:
-        raise TsalignError(f"recipe: {name!r} is not one of {', '.join(MODULES)}.")
-    import_module(MODULES[name])
-    return RECIPES[name]
+    found: Recipe = registry.find("recipes", RECIPES, name, "recipe")
+    return found
+
+
+def with_quickstart() -> list[str]:
+    """The names of the recipes that `tsalign quickstart` can run."""
+    return [name for name in registry.names("recipes", RECIPES) if find(name).quickstart]

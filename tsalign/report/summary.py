@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 from upath import UPath
 
-from tsalign.errors import TsalignError
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import resolve
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.run import status
-from tsalign.storage import resolve
 
 MINING = "preferences"
 CANDIDATES = "candidates"

@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.registry import builtin, is_builtin
 from tsalign.config import EndpointConfig, ModelConfig
-from tsalign.errors import TsalignError
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Model:
-    """A Hugging Face model folder or hub id, and how it is loaded."""
+    """A Hugging Face model folder or hub id, and how it is loaded.
+
+    Attributes:
+        role: what the run uses it as: policy, student, teacher, judge.
+    """
 
     path: str
     fingerprint: str
@@ -44,11 +48,12 @@ class Model:
     chat_template: str | None = None
     trust_remote_code: bool = False
     dtype: str = "auto"
+    role: str = ""
 
 
 @dataclass(frozen=True)
-class Rubrics:
-    """A folder with a rubric for each category of instructions, and what finds an instruction's category."""
+class Folder:
+    """Any other folder of files that a stage makes."""
 
     path: str
     fingerprint: str
@@ -76,6 +81,7 @@ class Endpoint:
     request_timeout: float = 120.0
     max_spent_tokens: int | None = None
     proxies: bool = True
+    role: str = ""
 
 
 def writer_from(config: EndpointConfig | ModelConfig, role: str) -> Model | Endpoint:
@@ -94,6 +100,7 @@ def writer_from(config: EndpointConfig | ModelConfig, role: str) -> Model | Endp
         concurrency=config.concurrency,
         request_timeout=config.request_timeout,
         max_spent_tokens=config.max_spent_tokens,
+        role=role,
     )
 
 
@@ -129,9 +136,7 @@ def model_from(config: ModelConfig, role: str) -> Model:
     Raises:
         TsalignError: a path that does not exist, or a folder without config.json.
     """
-    location = config.model
-    if location.startswith("toy:"):
-        location = str(Path(__file__).parents[1] / "toy" / "assets" / location.removeprefix("toy:"))
+    location = builtin("model", config.model) if is_builtin(config.model) else config.model
     path = UPath(location)
     looks_local = location.startswith((".", "/", "~")) or path.protocol or path.exists()
     if looks_local and not (path / "config.json").exists():
@@ -147,6 +152,7 @@ def model_from(config: ModelConfig, role: str) -> Model:
         chat_template=config.chat_template,
         trust_remote_code=config.trust_remote_code,
         dtype=config.dtype,
+        role=role,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from upath import UPath
 
-from tsalign.storage import append_line, drop_cut_line, read_lines
+from tsalign.common.storage import append_line, drop_cut_line, read_lines
 
 
 class Ledger:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from upath import UPath
 
-from tsalign.errors import TsalignError
+from tsalign.common.errors import TsalignError
 
 
 class Sink(Protocol):

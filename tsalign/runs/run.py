@@ -8,25 +8,42 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TypeVar, overload
 
 import psutil
 import yaml
 from upath import UPath
 
-from tsalign.config import RunConfig
-from tsalign.errors import TsalignError
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import append_line, remove, resolve, write_json
+from tsalign.common.versions import provenance
+from tsalign.config import EndpointConfig, ModelConfig, RunConfig
 from tsalign.runs import loggers
-from tsalign.runs.artifacts import Dataset, Model, Rubrics, fingerprint
+from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint, writer_from
 from tsalign.runs.ledger import Ledger
+from tsalign.runs.plan import Plan
 from tsalign.runs.stage import Stage, console, progress_display
-from tsalign.storage import append_line, remove, resolve, write_json
-from tsalign.versions import provenance
+from tsalign.runs.stage_function import A, P, StageFunction
 
 HEARTBEAT_SECONDS = 10.0
-A = TypeVar("A", Dataset, Model, Rubrics)
 T = TypeVar("T")
+S = TypeVar("S", covariant=True)
+
+
+class Serving(Protocol[S]):
+    """A service that a run deploys for the length of a `with` block, made from its config."""
+
+    def __init__(self, config: Any) -> None: ...
+
+    def __enter__(self) -> S:
+        """What stages ask it with."""
+
+    def __exit__(self, *error: object) -> None: ...
+
+    @classmethod
+    def expected(cls, config: Any, plan: Plan) -> S:
+        """In a plan: what stages would ask it with; what it would need is noted in `plan`."""
 
 
 class Run:
@@ -83,9 +100,24 @@ class Run:
             for sink in self.sinks:
                 sink.close()
 
-    def stage(self, name: str, function: Callable[..., A], *args: Any, **kwargs: Any) -> A:
+    @overload
+    def model(self, config: ModelConfig, role: str) -> Model: ...
+    @overload
+    def model(self, config: EndpointConfig, role: str) -> Endpoint: ...
+    @overload
+    def model(self, config: ModelConfig | EndpointConfig, role: str) -> Model | Endpoint: ...
+    def model(self, config: Any, role: str) -> Any:
+        """The model that a role's config names; see `writer_from`."""
+        return writer_from(config, role)
+
+    def service(self, serving: type[Serving[T]], config: Any) -> AbstractContextManager[T]:
+        """A service for the length of a `with` block, which gets what stages ask it with."""
+        return serving(config)
+
+    def stage(self, name: str, function: StageFunction[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
         """Do one stage outside the iterations, or return what it made before. See `Iteration.stage`."""
-        return self._stage(0, name, self.dir / name, function, args, kwargs)
+        made: A = self._stage(0, name, self.dir / name, function, args, kwargs)
+        return made
 
     def overlap(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
         """Start `function` beside what follows; `result()` of what is returned waits for it.
@@ -121,12 +153,12 @@ class Run:
         iteration: int,
         name: str,
         out: UPath,
-        function: Callable[..., Any],
+        function: StageFunction[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
         full = f"{iteration}/{name}" if iteration else name
-        known = fingerprint(function.__qualname__, self.config.seed, full, list(args), kwargs)
+        known = fingerprint(function.name, function.version, self.config.seed, full, list(args), kwargs)
         if (past := self.ledger.last(full)) and past["fingerprint"] == known and past["state"] == "done":
             if UPath(past["output"]["path"]).exists():
                 return _artifact(past["output"])
@@ -187,14 +219,15 @@ class Iteration:
     def __init__(self, run: Run, number: int) -> None:
         self.run, self.number = run, number
 
-    def stage(self, name: str, function: Callable[..., A], *args: Any, **kwargs: Any) -> A:
+    def stage(self, name: str, function: StageFunction[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
         """Do `function(stage, *args, **kwargs)` into `iterations/<n>/<name>`, or return what it made before.
 
         It is skipped when the ledger has it done with the same function, arguments and input fingerprints;
         it continues from its partial output when it was cut; it starts afresh when any of them changed.
         """
         out = self.run.dir / "iterations" / str(self.number) / name
-        return self.run._stage(self.number, name, out, function, args, kwargs)
+        made: A = self.run._stage(self.number, name, out, function, args, kwargs)
+        return made
 
 
 def status(folder: UPath) -> str:
@@ -216,8 +249,8 @@ def _beat(path: UPath, stop: threading.Event) -> None:
             return
 
 
-def _artifact(output: dict[str, Any]) -> Dataset | Model | Rubrics:
-    kind = {"Dataset": Dataset, "Model": Model, "Rubrics": Rubrics}[output["kind"]]
+def _artifact(output: dict[str, Any]) -> Dataset | Model | Folder:
+    kind: Any = {"Dataset": Dataset, "Model": Model, "Folder": Folder}[output["kind"]]
     return kind(**{key: value for key, value in output.items() if key != "kind"})
 
 

@@ -20,8 +20,8 @@ from rich.progress import (
 )
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
 from tsalign.config import ResourceConfig
-from tsalign.errors import TsalignError
 
 console = Console(stderr=True)
 progress_display = Progress(

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from tsalign.config import ModelConfig
-from tsalign.runs.artifacts import model_from
-from tsalign.scoring.function import PythonFunction
-from tsalign.scoring.icl_accuracy import icl_accuracy_by_name
-from tsalign.scoring.judge import judge_by
-from tsalign.scoring.logprob import LogProb
-from tsalign.scoring.option_probability import OptionProbability
-from tsalign.scoring.reward_model import RewardModel
-from tsalign.templates import texts
+from tsalign.common import registry
+from tsalign.config import EndpointConfig, ModelConfig
+from tsalign.runs.artifacts import Endpoint, Model, writer_from
+from tsalign.runs.plan import Amount, times
+
+# A name in a config `<scorer>:<rest>` -> what makes the scorer from the rest and a function that finds models.
+SCORERS = {
+    "reward_model": "tsalign.scoring.reward_model:by_name",
+    "logprob": "tsalign.scoring.logprob:by_name",
+    "judge": "tsalign.scoring.judge:pair_by_name",
+    "judge_axes": "tsalign.scoring.judge:axes_by_name",
+    "judge_axes_pair": "tsalign.scoring.judge:axes_pair_by_name",
+    "option_probability": "tsalign.recipes.pad.option_probability:by_name",
+    "icl_accuracy": "tsalign.recipes.arte.icl_accuracy:by_name",
+}
+FindModel = Callable[[ModelConfig | EndpointConfig, str], Model | Endpoint]
 
 
 class Item(NamedTuple):
     """A completion to score. Token ids are those of the model that wrote it, where known.
 
     Attributes:
-        group: items of one call with the same number compete for one prompt; comparative scorers heed it.
+        group: items of one call with the same number compete for one prompt; only comparative scorers look at it.
         row: what the item comes from, for scorers that need more than its text.
     """
 
@@ -33,46 +42,71 @@ class Item(NamedTuple):
     row: Mapping[str, Any] = MappingProxyType({})
 
 
-class Scorer(Protocol):
+class LoadedScorer(ABC):
+    """A scorer in its actor, with what it needs in memory.
+
+    Attributes:
+        counts: sums since a stage last took them: `calls` (what was asked of the model), `tokens` (read and written),
+            and others of the scorer's own.
+        reasons: why items of the last call have no score, by index.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.reasons: dict[int, str] = {}
+
+    @abstractmethod
+    def __call__(self, items: list[Item]) -> list[float | None]:
+        """One score an item, in order; None where it could not be scored."""
+
+    def why_none(self, index: int) -> str:
+        """Why the item of that index got no score in the last call, as far as is known."""
+        reason = self.reasons.get(index)
+        return f": {reason}" if reason else ""
+
+
+class Scorer(ABC):
     """Plain data that travels to an actor and is loaded there; its fields make its fingerprint."""
 
-    def load(self) -> Callable[[list[Item]], list[float | None]]:
-        """The function that scores a batch, in order; None where an item could not be scored.
+    @property
+    @abstractmethod
+    def who(self) -> str:
+        """The role of the model that scores, for costs and plans; empty where no model is asked."""
 
-        It may keep `counts`, sums of what it did, which a stage reports and clears; and `reasons`, why items of its
-        last call have no score, by index.
-        """
+    @property
+    def comparative(self) -> bool:
+        """Whether scores mean something only among the items of one group."""
+        return False
 
+    @abstractmethod
+    def load(self) -> LoadedScorer:
+        """The function that scores lists of items."""
 
-SCORERS: dict[str, Callable[[str], Scorer]] = {
-    "reward_model": lambda model: RewardModel(model_from(ModelConfig(model=model), "reward")),
-    "logprob": lambda model: LogProb(model_from(ModelConfig(model=model), "logprob"), "mean", sampled_tokens=False),
-    "option_probability": lambda model: OptionProbability(
-        model_from(ModelConfig(model=model), "option_probability"), texts({})["pad_choice"]
-    ),
-    "icl_accuracy": icl_accuracy_by_name,
-    "judge": judge_by("pair"),
-    "judge_axes": judge_by("axes"),
-    "judge_axes_pair": judge_by("axes_pair"),
-    "function": PythonFunction,
-}
+    def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
+        """What scoring so many rows asks for, for a plan: unit -> amount at most."""
+        return {"scores": times(rows, completions)}
 
 
-def named(name: str) -> Scorer:
-    """The scorer that a config names: `reward_model:<model>`, `judge:<model>@<url>`, ..., or `module:function`."""
+def scorer_from_name(name: str, find_model: FindModel = writer_from) -> Scorer:
+    """The scorer that a config names: `reward_model:<model>`, `judge:<model>@<url>`, ..., or `module:function`.
+
+    Args:
+        find_model: what makes a model of its config and role.
+    """
     kind, _, rest = name.partition(":")
-    return SCORERS[kind](rest) if kind in SCORERS else PythonFunction(name)
+    if kind in registry.names("scorers", SCORERS):
+        made: Scorer = registry.find("scorers", SCORERS, kind, "scorer")(rest, find_model)
+        return made
+    from tsalign.scoring.function import PythonFunction
+
+    return PythonFunction(name)
 
 
-def why_none(scorer: Any, index: int) -> str:
-    """Why a loaded scorer gave the item of that index no score in its last call, as far as it says."""
-    reason = getattr(scorer, "reasons", {}).get(index)
-    return f": {reason}" if reason else ""
-
-
-def comparative(scorer: Scorer) -> bool:
-    """Whether its scores mean something only among the items of one group."""
-    return bool(getattr(scorer, "comparative", False))
+def local_model(find_model: FindModel, name: str, role: str) -> Model:
+    """The model of a name, run by our own actors."""
+    found = find_model(ModelConfig(model=name), role)
+    assert isinstance(found, Model)
+    return found
 
 
 def items(row: dict[str, Any], group: int = 0) -> list[Item]:

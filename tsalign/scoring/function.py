@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING
 
-from tsalign.errors import TsalignError
-
-if TYPE_CHECKING:
-    from tsalign.scoring import Item
+from tsalign.common.errors import TsalignError
+from tsalign.common.registry import attribute
+from tsalign.runs.plan import Amount
+from tsalign.scoring import Item, LoadedScorer, Scorer
 
 
 @dataclass(frozen=True)
-class PythonFunction:
+class PythonFunction(Scorer):
     """Calls `function(prompt: list of messages, completion: str) -> float` for each item."""
 
     function: str
 
-    def load(self) -> Callable[[list[Item]], list[float | None]]:
+    @property
+    def who(self) -> str:
+        """No model."""
+        return ""
+
+    def load(self) -> Loaded:
         """A function from items to scores.
 
         Raises:
             TsalignError: no such module or function.
         """
-        module, _, name = self.function.partition(":")
+        return Loaded(self.function)
+
+    def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
+        """Costs nothing worth a plan."""
+        return {}
+
+
+class Loaded(LoadedScorer):
+    """Holds the imported function."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
         try:
-            function = getattr(import_module(module), name)
+            self.function = attribute(name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise TsalignError(
-                f"judge {self.function!r}: {error}; expected module:function or reward_model:<model>."
-            ) from error
-        return lambda items: [float(function(item.prompt, item.completion)) for item in items]
+            raise TsalignError(f"judge {name!r}: {error}; expected module:function or reward_model:<model>.") from error
+
+    def __call__(self, items: list[Item]) -> list[float | None]:
+        """One score an item."""
+        return [float(self.function(item.prompt, item.completion)) for item in items]

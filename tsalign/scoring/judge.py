@@ -6,23 +6,23 @@ only prefers a place then says nothing.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from tsalign import templates
 from tsalign.config import EndpointConfig, ModelConfig, SamplingConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.data.sources import Message
 from tsalign.engines import Completion, Failed, Request, open_engine
-from tsalign.parsing import Unparsed, axes, choice, winners
-from tsalign.runs.artifacts import Endpoint, Model, writer_from
-
-if TYPE_CHECKING:
-    from tsalign.scoring import Item
+from tsalign.prompts import templates
+from tsalign.prompts.parsers import Unparsed, axes, choice, winners
+from tsalign.runs.artifacts import Endpoint, Model
+from tsalign.runs.plan import Amount, times
+from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer
 
 Mode = Literal["pair", "axes", "axes_pair"]
 AXES = ("articulate", "in-depth", "comprehensive")
@@ -33,7 +33,7 @@ SHORT = SamplingConfig(engine="hf", temperature=0.0, max_tokens=64)
 
 
 @dataclass(frozen=True)
-class Judge:
+class Judge(Scorer):
     """Scores by what a model writes about completions; strictly parsed, None where that fails.
 
     Attributes:
@@ -54,38 +54,43 @@ class Judge:
         """Whether it compares the completions of a group."""
         return self.mode != "axes"
 
-    def load(self) -> Callable[[list[Item]], list[float | None]]:
+    @property
+    def who(self) -> str:
+        """The role of the model that judges."""
+        return self.writer.role
+
+    def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
+        """One question a completion, or one for every two completions of a row in both orders."""
+        asked = completions if not self.comparative or completions is None else completions * (completions - 1)
+        return {"questions": times(rows, asked)}
+
+    def load(self) -> Asked:
         """A function from items to scores, with the method `by_axis`."""
         return Asked(self)
 
 
-def judge_by(mode: Mode) -> Callable[[str], Judge]:
-    """What makes the judge that a config names: `<model>`, or `<model>@<url>` at an OpenAI-compatible endpoint."""
-
-    def make(name: str) -> Judge:
-        model, _, url = name.partition("@")
-        config = EndpointConfig(url=url, model=model) if url else ModelConfig(model=model)
-        return Judge(writer_from(config, "judge"), templates.texts({})[f"judge_{mode}"], mode)
-
-    return make
+def by_name(mode: Mode, name: str, find_model: FindModel) -> Judge:
+    """What `judge:<model>` names, or `judge:<model>@<url>` at an OpenAI-compatible endpoint."""
+    model, _, url = name.partition("@")
+    config = EndpointConfig(url=url, model=model) if url else ModelConfig(model=model)
+    return Judge(find_model(config, "judge"), templates.texts(templates.FOLDER)[f"judge_{mode}"], mode)
 
 
-class Asked:
+pair_by_name = partial(by_name, "pair")
+axes_by_name = partial(by_name, "axes")
+axes_pair_by_name = partial(by_name, "axes_pair")
+
+
+class Asked(LoadedScorer):
     """Asks about all items of a call at once; where completions compete, about each ordered pair of a group.
 
-    Attributes:
-        calls: questions that were answered.
-        tokens: of questions and answers.
-        counts: the same since they were last taken, and how many answers were malformed or did not come.
-        reasons: why items of the last call have no score, by index.
+    Counts questions as `calls`, the tokens of questions and answers, and how many answers were malformed or missing.
     """
 
     def __init__(self, scorer: Judge) -> None:
+        super().__init__()
         self.scorer = scorer
         self.engine: Any = open_engine(scorer.writer, scorer.inference)
-        self.calls = self.tokens = 0
-        self.counts: Counter[str] = Counter()
-        self.reasons: dict[int, str] = {}
 
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One score an item; None where an answer about it is malformed or missing, or it has no rival."""
@@ -124,14 +129,13 @@ class Asked:
         return templates.render(self.scorer.template, prompt=items[subject[0]].prompt, **shown)
 
     def _count(self, prompts: list[list[Message]], answers: Sequence[Completion | Failed]) -> None:
-        before = Counter(questions=self.calls, tokens=self.tokens)
         if isinstance(self.scorer.writer, Endpoint):
-            self.calls, self.tokens = self.engine.calls, self.engine.tokens
+            self.counts.update(self.engine.counts)
+            self.engine.counts.clear()
         else:
-            self.calls += len(answers)
-            self.tokens += sum(len(encode_prompt(self.engine.tokenizer, prompt)) for prompt in prompts)
-            self.tokens += sum(len(answer.token_ids) for answer in answers if isinstance(answer, Completion))
-        self.counts += Counter(questions=self.calls, tokens=self.tokens) - before
+            read = sum(len(encode_prompt(self.engine.tokenizer, prompt)) for prompt in prompts)
+            written = sum(len(answer.token_ids) for answer in answers if isinstance(answer, Completion))
+            self.counts.update(calls=len(answers), tokens=read + written)
         self.counts["unanswered"] += sum(isinstance(answer, Failed) for answer in answers)
 
     def _read(self, answer: Completion | Failed | None) -> dict[str, float]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tsalign.config import SamplingConfig
 from tsalign.data.chat import encode_pair
-from tsalign.engines import HF, open_white_box
+from tsalign.engines import HF, open_logprob_engine
 from tsalign.runs.artifacts import Model
-
-if TYPE_CHECKING:
-    from tsalign.scoring import Item
+from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
 
 
 @dataclass(frozen=True)
-class LogProb:
+class LogProb(Scorer):
     """Sum or mean of the response tokens' log-probs, in float32; None where the engine cannot take the sequence.
 
     Attributes:
@@ -31,26 +27,28 @@ class LogProb:
     sampled_tokens: bool = True
     inference: SamplingConfig = HF
 
-    def load(self) -> Callable[[list[Item]], list[float | None]]:
+    @property
+    def who(self) -> str:
+        """The model's role."""
+        return self.model.role
+
+    def load(self) -> LogProbs:
         """A function from items to log-probs."""
         return LogProbs(self)
 
 
-class LogProbs:
-    """Holds the model.
-
-    Attributes:
-        counts: tokens read, prompts and completions together.
-    """
+class LogProbs(LoadedScorer):
+    """Holds the model; counts sequences as `calls`, and the tokens of prompts and completions."""
 
     def __init__(self, scorer: LogProb) -> None:
+        super().__init__()
         self.scorer = scorer
-        self.engine = open_white_box(scorer.model, scorer.inference)
-        self.counts: Counter[str] = Counter()
+        self.engine = open_logprob_engine(scorer.model, scorer.inference)
 
     def __call__(self, items: list[Item]) -> list[float | None]:
+        """One log-prob an item."""
         pairs = [self._encoded(item) for item in items]
-        self.counts["tokens"] += sum(len(prompt) + len(response) for prompt, response in pairs)
+        self.counts.update(calls=len(pairs), tokens=sum(len(prompt) + len(response) for prompt, response in pairs))
         return [self._reduced(logps) for logps in self.engine.logprobs(pairs)]
 
     def _encoded(self, item: Item) -> tuple[list[int], list[int]]:
@@ -62,3 +60,8 @@ class LogProbs:
         if logps is None:
             return None
         return sum(logps) / (len(logps) if self.scorer.reduce == "mean" else 1)
+
+
+def by_name(name: str, find_model: FindModel) -> LogProb:
+    """What `logprob:<model>` names: the mean log-prob of the text."""
+    return LogProb(local_model(find_model, name, "judge"), "mean", sampled_tokens=False)

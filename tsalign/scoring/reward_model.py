@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,13 +12,11 @@ from tsalign.data.chat import encode_pair
 from tsalign.data.loading import load_for_inference
 from tsalign.data.tensors import pad, padding_id, rewards
 from tsalign.runs.artifacts import Model
-
-if TYPE_CHECKING:
-    from tsalign.scoring import Item
+from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
 
 
 @dataclass(frozen=True)
-class RewardModel:
+class RewardModel(Scorer):
     """Scores by the classifier's one logit.
 
     Attributes:
@@ -29,16 +26,30 @@ class RewardModel:
     model: Model
     batch_tokens: int = 32768
 
-    def load(self) -> Callable[[list[Item]], list[float | None]]:
+    @property
+    def who(self) -> str:
+        """The model's role."""
+        return self.model.role
+
+    def load(self) -> Rewards:
         """A function from items to float32 scores."""
-        model, tokenizer = load_for_inference(self.model, "reward")
-        padding = padding_id(tokenizer)
+        return Rewards(self)
 
-        def score(items: list[Item]) -> list[float | None]:
-            pairs = (encode_pair(tokenizer, item.prompt, item.completion) for item in items)
-            return list(score_sequences(model, [p + r for p, r in pairs], padding, self.batch_tokens))
 
-        return score
+class Rewards(LoadedScorer):
+    """Holds the model; counts sequences as `calls`, and their tokens."""
+
+    def __init__(self, scorer: RewardModel) -> None:
+        super().__init__()
+        self.model, self.tokenizer = load_for_inference(scorer.model, "reward")
+        self.padding, self.batch_tokens = padding_id(self.tokenizer), scorer.batch_tokens
+
+    def __call__(self, items: list[Item]) -> list[float | None]:
+        """One score an item."""
+        pairs = (encode_pair(self.tokenizer, item.prompt, item.completion) for item in items)
+        sequences = [prompt + response for prompt, response in pairs]
+        self.counts.update(calls=len(sequences), tokens=sum(map(len, sequences)))
+        return list(score_sequences(self.model, sequences, self.padding, self.batch_tokens))
 
 
 @torch.inference_mode()
@@ -53,3 +64,8 @@ def score_sequences(
         for index, value in zip(batch, values.tolist()):
             scores[index] = value
     return scores
+
+
+def by_name(name: str, find_model: FindModel) -> RewardModel:
+    """What `reward_model:<model>` names."""
+    return RewardModel(local_model(find_model, name, "judge"))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from tsalign.common.seeds import fraction
 from tsalign.data.shards import Row, Shard, map_shards, take_counts
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
-from tsalign.scoring import Scorer, items, why_none
-from tsalign.seeds import fraction
+from tsalign.runs.stage_function import stage_function
+from tsalign.scoring import LoadedScorer, Scorer, items
 
 
-def score(stage: Stage, data: Dataset, scorers: dict[str, Scorer], share: tuple[float, float] = (0.0, 1.0)) -> Dataset:
+@stage_function("score")
+def score(
+    stage: Stage, data: Dataset, scorers: Mapping[str, Scorer], share: tuple[float, float] = (0.0, 1.0)
+) -> Dataset:
     """Add the column `score.<name>` for each scorer: one float a completion.
 
     Args:
@@ -27,7 +32,7 @@ def score(stage: Stage, data: Dataset, scorers: dict[str, Scorer], share: tuple[
 class ScoreWorker:
     """Loads the scorers once and scores shard after shard."""
 
-    def __init__(self, scorers: dict[str, Scorer], share: tuple[float, float]) -> None:
+    def __init__(self, scorers: Mapping[str, Scorer], share: tuple[float, float]) -> None:
         self.scorers = {name: scorer.load() for name, scorer in scorers.items()}
         self.share = share
 
@@ -49,7 +54,7 @@ def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:
     return [row for row in rows if share[0] <= fraction(row["prompt_id"], "share") < share[1]]
 
 
-def add_scores(rows: list[Row], column: str, scorer: Any) -> dict[int, str]:
+def add_scores(rows: list[Row], column: str, scorer: LoadedScorer) -> dict[int, str]:
     """Score all completions of all rows in one call, in place. Returns row index -> reason for what failed."""
     flat = [item for group, row in enumerate(rows) for item in items(row, group)]
     scores, start, failed = scorer(flat), 0, {}
@@ -57,6 +62,6 @@ def add_scores(rows: list[Row], column: str, scorer: Any) -> dict[int, str]:
         row[column] = scores[start : start + len(items(row))]
         if None in row[column]:
             missing = row[column].index(None)
-            failed[index] = f"{column}: no score for completion {missing}{why_none(scorer, start + missing)}"
+            failed[index] = f"{column}: no score for completion {missing}{scorer.why_none(start + missing)}"
         start += len(row[column])
     return failed

@@ -10,11 +10,11 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field, SecretStr
 from ray import serve
 
+from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
 from tsalign.data.chat import encode_pair
 from tsalign.data.loading import load_for_inference
 from tsalign.data.tensors import padding_id
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
 from tsalign.scoring.reward_model import RewardModel, score_sequences
 from tsalign.teacher.client import CHUNK

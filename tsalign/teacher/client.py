@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,9 +12,10 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from tsalign.errors import TsalignError
-from tsalign.http import PATIENCE_SECONDS, RetryingClient, Unanswered, explanation
-from tsalign.scoring import Item
+from tsalign.common.errors import TsalignError
+from tsalign.common.http import PATIENCE_SECONDS, RetryingClient, Unanswered, explanation
+from tsalign.runs.plan import Amount, times
+from tsalign.scoring import Item, LoadedScorer, Scorer
 
 CHUNK = 64
 RAW_CHARACTERS = 200
@@ -23,7 +23,7 @@ ADVICE = "Start it or correct teacher.url, then resume the run: what is scored s
 
 
 @dataclass(frozen=True)
-class TeacherClient:
+class TeacherClient(Scorer):
     """Where a teacher is and how to ask it. Plain data; only the model's fingerprint identifies it.
 
     Attributes:
@@ -44,6 +44,15 @@ class TeacherClient:
     patience: float = PATIENCE_SECONDS
     proxies: bool = False
 
+    @property
+    def who(self) -> str:
+        """The teacher."""
+        return "teacher"
+
+    def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
+        """A call a completion."""
+        return {"teacher calls": times(rows, completions)}
+
     def load(self) -> RemoteScorer:
         """The function that scores items, with its cache and its connections."""
         return RemoteScorer(self)
@@ -57,33 +66,16 @@ class ChunkScores(NamedTuple):
     reason: str = ""
 
 
-class RemoteScorer:
-    """Scores items in order; the same prompt and completion is asked once.
-
-    Attributes:
-        counts: since they were last taken, `calls`: sequences that the teacher scored; and `tokens`: of these.
-        reasons: why items of the last call have no score, by index.
-    """
+class RemoteScorer(LoadedScorer):
+    """Scores items in order; the same prompt and completion is asked once. Counts sequences as `calls`, and tokens."""
 
     def __init__(self, client: TeacherClient) -> None:
+        super().__init__()
         self.client = client
-        self.counts: Counter[str] = Counter()
-        self.reasons: dict[int, str] = {}
-        self._total: Counter[str] = Counter()
         self._cache: dict[bytes, float] = {}
         self._http = RetryingClient(
             "teacher", client.url, client.token, ADVICE, client.request_timeout, client.patience, client.proxies
         )
-
-    @property
-    def calls(self) -> int:
-        """Sequences that the teacher ever scored for this client."""
-        return self._total["calls"]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of these."""
-        return self._total["tokens"]
 
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One score an item; None where the teacher's answer holds no finite number for it.
@@ -102,8 +94,7 @@ class RemoteScorer:
                 scored = {key: score for key, score in zip(chunk, answer.scores) if score is not None}
                 self._cache |= scored
                 unscored |= {key: answer.reason for key in chunk if key not in scored}
-                for counts in (self.counts, self._total):
-                    counts.update(calls=len(scored), tokens=answer.tokens)
+                self.counts.update(calls=len(scored), tokens=answer.tokens)
         self.reasons = {index: unscored[key] for index, key in enumerate(keys) if key in unscored}
         return [self._cache.get(key) for key in keys]
 

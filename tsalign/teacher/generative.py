@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from ray import serve
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
 from tsalign.data.chat import encode_prompt
-from tsalign.errors import TsalignError
 from tsalign.runs.artifacts import Model
 from tsalign.teacher.openai_format import ChatWish, TextWish, Wish, answer, chat_choice, invalid, refused, text_choice
 from tsalign.teacher.serving import Admission, deployment_options, guarded

@@ -13,15 +13,16 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from typing import Self
 
 import httpx
 
-from tsalign import templates
+from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
-from tsalign.errors import TsalignError
+from tsalign.prompts import templates
 from tsalign.runs.artifacts import Endpoint, Model, fingerprint, model_from
+from tsalign.runs.plan import Plan, Service
 from tsalign.runs.ray_session import ray_session
+from tsalign.scoring import Scorer
 from tsalign.scoring.judge import Judge
 from tsalign.teacher.client import TeacherClient
 
@@ -36,7 +37,7 @@ POLL_SECONDS = 0.2
 
 
 class Teacher:
-    """A teacher for the length of a `with` block. It is deployed when its client is first asked for."""
+    """A teacher for the length of a `with` block, which gets the scorer that asks it."""
 
     def __init__(self, config: TeacherConfig) -> None:
         self.config = config
@@ -60,7 +61,7 @@ class Teacher:
             TsalignError: the teacher cannot be deployed, the message says why; `url` is none; or it gives no scores.
         """
         if self.config.kind == "judge":
-            return Judge(self.endpoint(), templates.texts({})[f"judge_{self.config.asks}"], self.config.asks)
+            return _judge(self.endpoint(), self.config)
         if self.config.kind == "generative":
             raise TsalignError(
                 "teacher.kind: a generative teacher only writes; to get scores from it, set kind: judge."
@@ -84,7 +85,18 @@ class Teacher:
             token=self._token,
             request_timeout=self.config.request_timeout,
             proxies=bool(self.config.url),
+            role="teacher",
         )
+
+    @classmethod
+    def expected(cls, config: TeacherConfig, plan: Plan) -> Scorer:
+        """The scorer of a plan, which asks nobody; `plan` gets what would be deployed."""
+        if not config.url:
+            service = Service("teacher", config.model, config.max_replicas, config.cpus, config.gpus)
+            plan.services.append(service)
+        if config.kind == "judge":
+            return _judge(Endpoint(config.url or "", config.model, "teacher", role="teacher"), config)
+        return TeacherClient(config.url or "", fingerprint="teacher")
 
     @property
     def _token(self) -> str | None:
@@ -107,13 +119,17 @@ class Teacher:
             wait_until_up(self._deployment, config)
         return self._deployment.url
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> Scorer:
+        return self.client()
 
     def __exit__(self, *error: object) -> None:
         if self._deployment is not None:
             undeploy(self._deployment)
             self._deployment = None
+
+
+def _judge(endpoint: Endpoint, config: TeacherConfig) -> Judge:
+    return Judge(endpoint, templates.texts(templates.FOLDER)[f"judge_{config.asks}"], config.asks)
 
 
 @dataclass(frozen=True)

@@ -7,26 +7,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tsalign.common.registry import attribute
 from tsalign.config import DataConfig, RewardTrainConfig, RunConfig, SamplingConfig
 from tsalign.data.prompts import load_prompts
 from tsalign.data.shards import Row
-from tsalign.recipes import recipe
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.recipe import recipe
 from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
-from tsalign.sampling import sample
+from tsalign.runs.stage_function import stage_function
+from tsalign.stages.sampling import sample
 from tsalign.toy import demonstrations
-from tsalign.toy.arte import build as arte
-from tsalign.toy.citing import build as citing
 from tsalign.toy.models import Shape, as_reward_model, initialise
-from tsalign.toy.pad import build as pad
+from tsalign.toy.names import MODELS
 from tsalign.toy.stages import language, shards, texts
 from tsalign.training.stage import train
 
 GROUPS = "tsalign.toy.objective:GroupReward"
+# What belongs to one recipe lies in its folder; each is a function of the run, `short`, and the policies' samples.
+RECIPES = (
+    "tsalign.recipes.pad.toy.build:build",
+    "tsalign.recipes.arte.toy.build:build",
+    "tsalign.recipes.citing.toy.build:build",
+)
 SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=16, max_model_len=128)
-ASSETS = Path(__file__).parent / "assets"
-SHIPPED = ("policy", "student", "teacher", "pad_teacher", "arte_teacher", "arte_student", "citing_teacher")
 
 
 def ranking(objective: str, rate: float, epochs: float, batch_size: int) -> RewardTrainConfig:
@@ -81,19 +85,20 @@ SHORT = {
 }
 
 
-def build(out: Path, short: bool = False, seed: int = 0) -> None:
-    """Build all models that ship into `out`, by a run beside it that can be resumed.
+def build_config(out: Path, short: bool = False, seed: int = 0) -> ToyConfig:
+    """The run beside `out` that builds all models.
 
     Args:
         short: a few steps of each training, to see that it works.
     """
-    from tsalign.api import run
-
-    storage = out.absolute().parent
     sizes: dict[str, Any] = SHORT if short else {}
-    run(ToyConfig(recipe="toy", run=f"{out.name}-build", storage=str(storage), seed=seed, **sizes))
-    for role in SHIPPED:
-        shutil.copytree(storage / f"{out.name}-build" / role, out / role, dirs_exist_ok=True)
+    return ToyConfig(recipe="toy", run=f"{out.name}-build", storage=str(out.absolute().parent), seed=seed, **sizes)
+
+
+def ship(out: Path) -> None:
+    """Copy the models that ship from the finished run beside `out` into it."""
+    for role in MODELS:
+        shutil.copytree(out.absolute().parent / f"{out.name}-build" / role, out / role, dirs_exist_ok=True)
 
 
 @recipe("toy", ToyConfig)
@@ -131,9 +136,8 @@ def toy(run: Run, cfg: ToyConfig) -> None:
     # What the student learnt from people: few pairs, and many of them labelled wrongly.
     pairs = run.stage("student_pairs", generate, "student_pairs", cfg.student_pairs, cfg.student_flips)
     run.stage("student", train, informed, [pairs], ranking("logistic", 1e-3, 2, 64), "student")
-    pad.build(run, cfg.short, samples)
-    for models in (arte, citing):
-        models.build(run, cfg.short)
+    for target in RECIPES:
+        attribute(target)(run, cfg.short, samples)
     teaching.result()
 
 
@@ -144,11 +148,13 @@ def grow_teacher(run: Run, cfg: ToyConfig, clean: Dataset) -> Model:
     return run.stage("teacher_fresh", as_reward_model, trunk, cfg.teacher_fresh_layers)
 
 
+@stage_function("toy/rows")
 def generate(stage: Stage, kind: str, count: int, *more: float) -> Dataset:
     """`count` rows of a generator in `tsalign.toy.demonstrations`, as shards."""
     return shards(stage, getattr(demonstrations, kind), stage.seed, count, *more)
 
 
+@stage_function("toy/groups")
 def group_samples(stage: Stage, samples: list[Dataset], count: int) -> Dataset:
     """Groups of replies to rank: right ones, demonstrations, near misses, and the policy's own."""
     return shards(stage, _groups, stage.seed, count, samples)
@@ -158,7 +164,8 @@ def _groups(seed: int, count: int, samples: list[Dataset]) -> Iterator[Row]:
     return demonstrations.teacher_groups(seed, count, texts(samples))
 
 
-def student_preferences() -> Iterator[dict[str, Any]]:
+def student_preferences() -> Iterator[tuple[str, Row]]:
     """What the shipped student learnt from, for replay."""
     shipped = ToyConfig(recipe="toy")
-    return demonstrations.student_pairs(shipped.seed, shipped.student_pairs, shipped.student_flips)
+    for row in demonstrations.student_pairs(shipped.seed, shipped.student_pairs, shipped.student_flips):
+        yield "student_preferences", row

@@ -11,16 +11,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tsalign.config import Section
+from tsalign.config import ConfigModel
 from tsalign.runs.artifacts import Model
 from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
 from tsalign.toy.tokenizer import build_tokenizer
 
 HEAD_SIZE = 32  # the smallest that vLLM has on CPU
 POSITIONS = 2048  # far beyond what training shows, so that the models run on anybody's prompts
 
 
-class Shape(Section):
+class Shape(ConfigModel):
     """The size of a Llama."""
 
     hidden: int
@@ -28,6 +29,7 @@ class Shape(Section):
     intermediate: int
 
 
+@stage_function("toy/blank")
 def initialise(stage: Stage, shape: Shape, tokenizer: PreTrainedTokenizerFast | None = None) -> Model:
     """A causal LM with random weights, tied embeddings, and the toy tokenizer or one with more tokens."""
     torch.manual_seed(stage.seed)
@@ -52,6 +54,7 @@ def initialise(stage: Stage, shape: Shape, tokenizer: PreTrainedTokenizerFast | 
     return Model(str(stage.out), stage.fingerprint)
 
 
+@stage_function("toy/reward_model")
 def as_reward_model(stage: Stage, trunk: Model, fresh_layers: int) -> Model:
     """A reward model on the body of a causal LM, with `fresh_layers` more on top that begin close to doing nothing."""
     torch.manual_seed(stage.seed)

@@ -10,11 +10,11 @@ from typing import Any
 import ray
 from upath import UPath
 
+from tsalign.common.storage import remove
 from tsalign.config import SFTTrainConfig
 from tsalign.data.shards import Row, Shard, iterate, write_shard
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
-from tsalign.storage import remove
 
 SHARD = 2000
 

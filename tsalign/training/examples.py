@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from upath import UPath
 
+from tsalign.common.storage import atomic
 from tsalign.data.tensors import Padded, pad
-from tsalign.storage import atomic
 
 SCHEMA = pa.schema(
     {

@@ -15,12 +15,12 @@ import torch.distributed as dist
 from transformers.integrations import HfDeepSpeedConfig
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import put_folder
 from tsalign.config import TrainConfig
 from tsalign.data.loading import load
 from tsalign.data.shards import Row, iterate, read_counts, read_rows
 from tsalign.data.tensors import padding_id
-from tsalign.errors import TsalignError
-from tsalign.storage import put_folder
 from tsalign.training.examples import Example, ExampleStore, collate, sample_replay, save_examples
 from tsalign.training.job import Job
 from tsalign.training.schedule import MicroBatch, learning_rate, micro_batches, step_indices, total_steps

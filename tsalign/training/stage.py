@@ -6,20 +6,22 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tsalign.config import DPOTrainConfig, RewardTrainConfig, SFTTrainConfig
+from tsalign.common.storage import remove
+from tsalign.config import TrainConfig
 from tsalign.data.shards import surfaced
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.stage import Stage
-from tsalign.storage import remove
+from tsalign.runs.stage_function import stage_function
 from tsalign.training import objectives
 from tsalign.training.job import Job, train_worker
 
 
+@stage_function("train")
 def train(
     stage: Stage,
     model: Model,
     datasets: Sequence[Dataset],
-    config: RewardTrainConfig | DPOTrainConfig | SFTTrainConfig,
+    config: TrainConfig,
     role: Literal["policy", "student", "teacher"],
     replay: Sequence[Dataset] = (),
 ) -> Model:
@@ -79,7 +81,7 @@ def train(
         follower.join()
         reports.shutdown(force=True)
     remove(stage.work)
-    return Model(str(stage.out), stage.fingerprint, chat_template=model.chat_template, dtype=model.dtype)
+    return Model(str(stage.out), stage.fingerprint, chat_template=model.chat_template, dtype=model.dtype, role=role)
 
 
 def _follow(stage: Stage, reports: Any) -> None:

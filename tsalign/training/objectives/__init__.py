@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tsalign.config import Section
-from tsalign.errors import TsalignError
+from tsalign.common import registry
+from tsalign.config import ConfigModel
 from tsalign.training.examples import Batch, Example
-from tsalign.training.objectives.dpo import DPO
-from tsalign.training.objectives.pad import PPD, VPD, ReleasedPAD
-from tsalign.training.objectives.ranking import Logistic, MarginRanking
-from tsalign.training.objectives.sft import SFT
-from tsalign.training.objectives.simpo import SimPO
 
 Row = dict[str, Any]
 
@@ -39,27 +32,23 @@ class Objective(Protocol):
         """The weighted sum over the batch, float32 scalar, and sums per example to report."""
 
 
-OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
-    "sft": SFT,
-    "dpo": DPO,
-    "margin_ranking": MarginRanking,
-    "logistic": Logistic,
-    "pad_ppd": PPD,
-    "pad_vpd": VPD,
-    "pad_released": ReleasedPAD,
-    "simpo": SimPO,
+OBJECTIVES = {
+    "sft": "tsalign.training.objectives.sft:SFT",
+    "dpo": "tsalign.training.objectives.dpo:DPO",
+    "simpo": "tsalign.training.objectives.simpo:SimPO",
+    "margin_ranking": "tsalign.training.objectives.ranking:MarginRanking",
+    "logistic": "tsalign.training.objectives.ranking:Logistic",
+    "pad_ppd": "tsalign.recipes.pad.losses:PPD",
+    "pad_vpd": "tsalign.recipes.pad.losses:VPD",
+    "pad_released": "tsalign.recipes.pad.losses:ReleasedPAD",
 }
 
 
-def build(name: str, config: Section) -> Objective:
+def build(name: str, config: ConfigModel) -> Objective:
     """The objective of a registered name or `module:Class`, made from its training config.
 
     Raises:
         TsalignError: no such objective.
     """
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        return getattr(import_module(module), attribute)(config)
-    if name not in OBJECTIVES:
-        raise TsalignError(f"objective {name!r}: expected one of {', '.join(OBJECTIVES)}, or module:Class")
-    return OBJECTIVES[name](config)
+    made: Objective = registry.find("objectives", OBJECTIVES, name, "objective")(config)
+    return made

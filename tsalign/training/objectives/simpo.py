@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tsalign.config import PADTrainConfig
+from tsalign.config import SimPOTrainConfig
 from tsalign.data.tensors import response_logps
 from tsalign.training.examples import Batch, Example
 from tsalign.training.objectives.dpo import sequences
@@ -29,7 +29,7 @@ class SimPO:
     model: Literal["causal"] = "causal"
     per: Literal["example"] = "example"
 
-    def __init__(self, config: PADTrainConfig) -> None:
+    def __init__(self, config: SimPOTrainConfig) -> None:
         self.beta, self.gamma, self.nll = config.beta, config.gamma, config.nll
 
     def encode(self, row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example:

@@ -1,0 +1,211 @@
+"""TS-Align in the built-in world, whole: an uninterrupted run, and one whose driver is killed three times."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from upath import UPath
+
+from tsalign.common.storage import read_lines
+from tsalign.data.shards import read_rows
+from tsalign.runs.artifacts import Dataset
+from tsalign.runs.run import status
+
+CONFIG: dict[str, Any] = {
+    "recipe": "ts-align",
+    "iterations": 1,
+    "policy": {"model": "toy:policy"},
+    "student": {"model": "toy:student"},
+    "teacher": {"model": "toy:teacher", "cpus": 0},
+    "data": {"prompts": "toy:train", "prompts_per_iteration": 96, "shard_size": 16},
+    "sampling": {"engine": "hf", "k": 4, "max_tokens": 16, "max_model_len": 128},
+    "distill": {"batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"},
+    "tune": {
+        "reference": "previous",
+        "epochs": 4,
+        "batch_size": 4,
+        "learning_rate": 1e-4,
+        "precision": "fp32",
+        "checkpoint_steps": 10,
+    },
+    "evaluation": {
+        "sets": {"toy": "toy:test"},
+        "judge": "tsalign.toy.oracle:judge",
+        "temperatures": [1.0, 0.0],
+        "prompts_per_set": 6,
+    },
+}
+
+
+def tsalign(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    """The command in a process group of its own, as a user would start it."""
+    command = [str(Path(sys.executable).parent / "tsalign"), *arguments]
+    log = (folder / "log").open("a")
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+
+
+def run(name: str, folder: Path) -> None:
+    process = tsalign("run", "config.yaml", f"run={name}", folder=folder)
+    process.communicate()
+    assert process.returncode == 0, (folder / "log").read_text()[-3000:]
+
+
+def kill_when(name: str, folder: Path, ready: Callable[[Path], bool]) -> None:
+    """Start or resume a run and kill its driver as soon as `ready(run folder)`."""
+    process = tsalign("run", "config.yaml", f"run={name}", folder=folder)
+    deadline = time.monotonic() + 120
+    while not ready(folder / "runs" / name):
+        assert process.poll() is None, (folder / "log").read_text()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    rays = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    # Ray's processes follow their driver; two of them starting and stopping at once would only be slow.
+    for survivor in psutil.wait_procs(rays, timeout=30)[1]:
+        survivor.kill()
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+# The service batches what arrives together, and the last bits of a score depend on its batch.
+SERVED = ("score.label", "newest.teacher", "fixed.teacher")
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    rows = [row for shard in Dataset(str(folder), "").shards() for row in read_rows(shard)]
+    return sorted(rows, key=lambda row: row["prompt_id"])
+
+
+def row_hashes(folder: Path) -> list[str]:
+    """Of everything but what the teacher service said."""
+    rows = [{name: value for name, value in row.items() if name not in SERVED} for row in rows_of(folder)]
+    return [hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest() for row in rows]
+
+
+def served(folder: Path) -> list[float]:
+    """What the teacher service said."""
+    return [score for row in rows_of(folder) for name in SERVED for score in row.get(name, [])]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the config and an uninterrupted run named `whole`."""
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    run("whole", folder)
+    return folder
+
+
+def test_the_summary_is_complete(folder: Path) -> None:
+    process = tsalign("show", "whole", "--json", folder=folder)
+    summary = json.loads(process.communicate()[0])
+    assert (summary["run"], summary["recipe"], summary["status"]) == ("whole", "ts-align", "done")
+    (iteration,) = summary["iterations"]
+    families = {"add", "sort", "reverse", "count", "upper", "max", "date"}
+    assert set(iteration["win_rate"]["by_set"]) == families
+    assert iteration["win_rate"]["ci95"][0] <= iteration["win_rate"]["mean"] <= iteration["win_rate"]["ci95"][1]
+    # Two a prompt, less what was identical or had been asked before.
+    assert 2 * Counts(folder, "1/preferences")["rows"] * 0.9 <= iteration["teacher_calls"] <= 2 * 96
+    assert set(iteration["student_agreement"]) == {"before", "after"}
+    stages = {"candidates", "scores", "preferences", "student", "reference_0", "policy", "answers", "evaluation"}
+    assert stages <= set(iteration["seconds"])
+
+
+def test_preferences_tell_where_they_come_from_and_trl_reads_them(folder: Path) -> None:
+    place = folder / "runs" / "whole" / "iterations" / "1"
+    rows = [row for shard in Dataset(str(place / "preferences"), "").shards() for row in read_rows(shard)]
+    counts = Counts(folder, "1/preferences")
+    assert len(rows) == counts["rows"] == 96 - counts["identical"] - counts["tied"]
+    assert sum(row["flipped"] for row in rows) == counts["flipped"] > 0
+    ledger = {
+        e["stage"]: e for e in read_lines(UPath(folder / "runs/whole/ledger.jsonl")) if e.get("state") == "started"
+    }
+    writer = ledger["1/candidates"]["inputs"]["0"]["fingerprint"]
+    for row in rows:
+        assert row["score.label"][0] > row["score.label"][1]
+        assert row["writer"] == writer
+        assert row["chosen_origin"]["seed"] != row["rejected_origin"]["seed"]
+    exported = [json.loads(line) for line in (place / "preferences" / "preferences.jsonl").read_text().splitlines()]
+    assert len(exported) == len(rows)
+    assert {tuple(row) for row in exported} == {("prompt", "chosen", "rejected")}
+    assert exported[0]["chosen"][0]["role"] == "assistant"
+
+
+class Counts(dict[str, Any]):
+    """The counts of a stage of the run `whole`."""
+
+    def __init__(self, folder: Path, stage: str) -> None:
+        entries = read_lines(UPath(folder / "runs" / "whole" / "ledger.jsonl"))
+        super().__init__(next(e for e in entries if e.get("stage") == stage and e["state"] == "done")["counts"])
+
+
+def test_tuning_starts_at_ln2_and_lengths_and_duplicates_are_reported(folder: Path) -> None:
+    metrics = read_lines(UPath(folder / "runs" / "whole" / "metrics.jsonl"))
+    first = next(m for m in metrics if m["stage"] == "policy" and "dpo" in m)
+    assert first["dpo"] == pytest.approx(0.693147, abs=1e-4)
+    counts = Counts(folder, "1/candidates")
+    assert counts["completions"] == 4 * 96
+    assert {"duplicates", "completion_tokens", "cut"} <= set(counts)
+    summary = json.loads((folder / "runs/whole/iterations/1/evaluation/summary.json").read_text())
+    assert set(summary["win_rate"]) == {"1.0", "0.0"}
+    assert summary["tokens"]["policy"] > 0
+
+
+def test_a_run_killed_three_times_ends_as_if_it_never_was(folder: Path) -> None:
+    cut = folder / "runs" / "cut" / "iterations" / "1"
+    committed: dict[str, int] = {}
+
+    def sampling(root: Path) -> bool:
+        return len(parts(cut / "candidates")) >= 2
+
+    def mining(root: Path) -> bool:
+        return len(parts(cut / "preferences")) >= 1
+
+    def training(root: Path) -> bool:
+        known = cut.glob(".policy-*/*/checkpoint_manager_snapshot.json")
+        return any("checkpoint_" in file.read_text() for file in known)
+
+    for ready, stage in ((sampling, "candidates"), (mining, "preferences"), (training, "policy")):
+        kill_when("cut", folder, ready)
+        assert status(UPath(folder / "runs" / "cut")) == "stopped"
+        committed |= {str(part): part.stat().st_mtime_ns for part in parts(cut / stage)}
+    run("cut", folder)
+
+    # What was committed before a kill was not made again.
+    assert committed
+    assert {part: Path(part).stat().st_mtime_ns for part in committed} == committed
+    policy = [m for m in read_lines(UPath(folder / "runs/cut/metrics.jsonl")) if m["stage"] == "policy"]
+    first, again = (index for index, m in enumerate(policy) if "examples" in m)
+    assert policy[first]["step"] == 0
+    assert policy[again]["step"] >= 10
+    assert policy[again - 1]["step"] - policy[again]["step"] < 2 * CONFIG["tune"]["checkpoint_steps"]
+    # And the end is the same: rows, and weights to the bit.
+    whole = folder / "runs" / "whole" / "iterations" / "1"
+    for stage in ("candidates", "scores", "preferences", "reference_0", "evaluation"):
+        assert row_hashes(cut / stage) == row_hashes(whole / stage), stage
+        assert served(cut / stage) == pytest.approx(served(whole / stage), abs=1e-4)
+    for model in ("policy", "student"):
+        assert (cut / model / "model.safetensors").read_bytes() == (whole / model / "model.safetensors").read_bytes()
+
+
+def test_a_finished_run_is_not_run_again(folder: Path) -> None:
+    before = (folder / "runs" / "whole" / "ledger.jsonl").read_text()
+    process = tsalign("resume", "whole", folder=folder)
+    process.communicate()
+    assert process.returncode == 0
+    assert (folder / "runs" / "whole" / "ledger.jsonl").read_text() == before

@@ -1,0 +1,185 @@
+"""The ledger's promises: done once, redone when an input changed, continued when cut, and an honest status."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from upath import UPath
+
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import append_line, atomic, drop_cut_line, read_lines, write_json
+from tsalign.config import RunConfig
+from tsalign.runs.artifacts import Dataset, Model, fingerprint, model_from
+from tsalign.runs.ledger import Ledger
+from tsalign.runs.run import Run, status
+from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
+
+
+def config(folder: Path, **changes: Any) -> RunConfig:
+    return RunConfig(recipe="test", storage=str(folder), loggers=(), **changes)
+
+
+@stage_function("write")
+def write(stage: Stage, text: str, source: Dataset | None = None) -> Dataset:
+    """A stage that appends to what it finds, so that a second go would show."""
+    stage.out.mkdir(parents=True, exist_ok=True)
+    with (stage.out / "text").open("a") as file:
+        file.write(text)
+    stage.log({"characters": len(text)})
+    return Dataset(str(stage.out), stage.fingerprint)
+
+
+@stage_function("fails")
+def fails(stage: Stage, message: str) -> Dataset:
+    (stage.out).mkdir(parents=True)
+    (stage.out / "part").write_text("kept")
+    raise ValueError(message)
+
+
+def text(dataset: Dataset) -> str:
+    return (Path(dataset.path) / "text").read_text()
+
+
+def test_a_finished_stage_is_not_done_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = Run(config(tmp_path), "r")
+        with run.open():
+            made = run.stage("one", write, "a")
+            for it in run.iterations(2):
+                made = it.stage("two", write, "b", made)
+        assert text(made) == "b"
+    assert [entry["state"] for entry in run.ledger.entries if entry.get("stage") == "2/two"] == ["started", "done"]
+    assert made.path == str(tmp_path / "r" / "iterations" / "2" / "two")
+    assert run.ledger.last("one")["counts"] == {"characters": 1}
+
+
+def test_a_changed_input_redoes_what_depends_on_it(tmp_path: Path) -> None:
+    for content, expected in (("a", "a"), ("aa", "aa"), ("aa", "aa")):
+        run = Run(config(tmp_path), "r")
+        with run.open():
+            first = run.stage("one", write, content)
+            second = run.stage("two", write, "b", source=first)
+        assert text(first) == expected
+        assert text(second) == "b"
+    states = [entry["state"] for entry in run.ledger.entries if entry.get("stage") == "two"]
+    assert states == ["started", "done"] * 2
+    done = run.ledger.last("two")
+    started = next(e for e in reversed(run.ledger.entries) if e.get("stage") == "two" and e["state"] == "started")
+    assert started["inputs"]["source"] == {"path": first.path, "fingerprint": first.fingerprint}
+    assert done["output"]["fingerprint"] == second.fingerprint
+
+
+def test_the_seed_is_an_input_and_resources_are_not(tmp_path: Path) -> None:
+    prints = []
+    for changes in ({}, {"seed": 1}, {"resources": {"score": {"replicas": 3}}}):
+        run = Run(config(tmp_path, **changes), "r")
+        with run.open():
+            prints.append(run.stage("one", write, "a").fingerprint)
+    assert prints[0] == prints[2] != prints[1]
+
+
+def test_a_failed_stage_keeps_its_partial_work(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), "r")
+    with pytest.raises(ValueError, match="no luck"), run.open():
+        run.stage("one", fails, "no luck")
+    assert status(run.dir) == "failed"
+    assert (run.dir / "one" / "part").read_text() == "kept"
+    assert "no luck" in run.ledger.last("one")["error"]
+
+
+def test_errors_of_overlapping_stages_are_raised(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), "r")
+    with pytest.raises(ValueError, match="beside"), run.open():
+        future = run.overlap(run.stage, "one", fails, "beside")
+        assert text(run.stage("two", write, "b")) == "b"
+    assert future.done()
+    assert status(run.dir) == "failed"
+
+
+def test_statuses(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), "r")
+    with pytest.raises(KeyboardInterrupt), run.open():
+        raise KeyboardInterrupt
+    assert status(run.dir) == "stopped"
+    with Run(config(tmp_path), "r").open():
+        pass
+    assert status(run.dir) == "done"
+    ledger = Ledger(run.dir / "ledger.jsonl")
+    ledger.append(run="started", pid=os.getppid(), host=socket.gethostname())
+    assert status(run.dir) == "running"
+    with pytest.raises(TsalignError, match="run r is running already"), Run(config(tmp_path), "r").open():
+        pass
+    ledger.append(run="started", pid=2**22 - 3, host=socket.gethostname())
+    assert status(run.dir) == "stopped"
+
+
+def test_another_hosts_run_is_known_by_its_heartbeat(tmp_path: Path) -> None:
+    ledger = Ledger(UPath(tmp_path) / "ledger.jsonl")
+    ledger.append(run="started", pid=1, host="elsewhere")
+    assert status(UPath(tmp_path)) == "stopped"
+    (tmp_path / "heartbeat").write_text("99999999999")
+    assert status(UPath(tmp_path)) == "running"
+
+
+def test_the_run_directory_tells_its_config_and_origin(tmp_path: Path) -> None:
+    run = Run(config(tmp_path, seed=7), "r")
+    with run.open():
+        run.stage("one", write, "a")
+    assert yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())["seed"] == 7
+    assert "ray" in json.loads((tmp_path / "r" / "provenance.json").read_text())["packages"]
+    (metrics,) = read_lines(run.dir / "metrics.jsonl")
+    assert (metrics["stage"], metrics["characters"]) == ("one", 1)
+
+
+def test_a_ledger_cut_in_a_line_goes_on(tmp_path: Path) -> None:
+    path = UPath(tmp_path) / "ledger.jsonl"
+    append_line(path, {"stage": "one"})
+    with path.open("a") as file:
+        file.write('{"stage": "tw')
+    assert read_lines(path) == [{"stage": "one"}]
+    drop_cut_line(path)
+    Ledger(path).append(stage="three", state="done")
+    assert [entry["stage"] for entry in read_lines(path)] == ["one", "three"]
+
+
+@pytest.mark.parametrize("root", ["memory://bucket/runs", "{tmp}"])
+def test_writes_are_whole_or_not_at_all(root: str, tmp_path: Path) -> None:
+    path = UPath(root.format(tmp=tmp_path)) / "a" / "x.json"
+    write_json(path, {"v": 1})
+    write_json(path, {"v": 2})
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"v": 2}
+    assert [file.name for file in path.parent.iterdir()] == ["x.json"]
+
+
+def test_fingerprints_follow_content(tmp_path: Path) -> None:
+    one = Dataset("/a", "f")
+    assert fingerprint(one, {"x": (1, 2)}) == fingerprint(Dataset("/b", "f"), {"x": [1, 2]})
+    assert fingerprint(one) != fingerprint(Dataset("/a", "g"))
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    with pytest.raises(TypeError, match="cannot fingerprint object"):
+        fingerprint(object())
+
+
+def test_models_are_known_by_their_files(tmp_path: Path) -> None:
+    from tsalign.config import ModelConfig
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    first = model_from(ModelConfig(model=str(tmp_path)), "policy")
+    assert isinstance(first, Model)
+    (tmp_path / "model.safetensors").write_bytes(b"2")
+    assert model_from(ModelConfig(model=str(tmp_path)), "policy").fingerprint != first.fingerprint
+    hub = model_from(ModelConfig(model="org/name", revision="v1"), "policy")
+    assert (hub.path, hub.revision) == ("org/name", "v1")
+    with pytest.raises(TsalignError, match=r"policy.model: .*/nothing: no config.json there"):
+        model_from(ModelConfig(model=str(tmp_path / "nothing")), "policy")

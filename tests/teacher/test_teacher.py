@@ -1,0 +1,333 @@
+"""The teacher service over real HTTP, and one replica of it alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import torch
+
+from tsalign.common.errors import TsalignError
+from tsalign.config import TeacherConfig
+from tsalign.runs.artifacts import Model, fingerprint, model_from
+from tsalign.scoring import Item
+from tsalign.scoring.reward_model import RewardModel
+from tsalign.teacher import service
+from tsalign.teacher.client import TeacherClient
+from tsalign.teacher.service import Teacher, serve_forever
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
+
+TOKEN = "a-secret-of-the-tests"
+COMPLETIONS = ["apple", "apple pear", "", "pear apple fig lemon", "Fig!", "a b c d"]
+ITEMS = [Item([{"role": "user", "content": f"sort: {'lemon ' * n}"}], text) for n in range(20) for text in COMPLETIONS]
+
+
+@pytest.fixture(scope="module")
+def teacher(models: dict[str, Model], ray_session: None) -> Iterator[Teacher]:
+    """One deployment for all tests; it sleeps after five seconds without a request."""
+    config = TeacherConfig(model=models["student"].path, idle_seconds=5, max_pending=128, max_batch_size=32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(config.token_env, TOKEN)
+        with Teacher(config) as teacher:
+            teacher.client()
+            yield teacher
+
+
+@pytest.fixture(scope="module")
+def http(teacher: Teacher) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=teacher.client().url, headers=headers, timeout=60) as http:
+        yield http
+
+
+def body(*items: Item) -> dict[str, Any]:
+    return {"items": [{"prompt": item.prompt, "completions": [item.completion]} for item in items]}
+
+
+# --- the service ---
+
+
+def test_scores_are_those_of_the_reward_model(teacher: Teacher) -> None:
+    scorer = teacher.client().load()
+    direct = RewardModel(model_from(teacher.config, "teacher")).load()(ITEMS)
+    assert scorer(ITEMS) == pytest.approx(direct, abs=1e-5)
+    assert scorer.calls == len(ITEMS)
+    assert scorer.tokens > len(ITEMS)
+    assert len(set(direct)) > len(ITEMS) // 2, "the model should tell completions apart"
+
+
+def test_text_prompt_is_a_user_turn(http: httpx.Client, teacher: Teacher) -> None:
+    item = ITEMS[7]
+    plain = {"items": [{"prompt": item.prompt[0]["content"], "completions": [item.completion]}]}
+    first, second = http.post("/v1/score", json=plain).json(), http.post("/v1/score", json=body(item)).json()
+    assert first == second
+    assert first["model"] == teacher.fingerprint
+    assert first["tokens"] > 0
+
+
+def test_rank_is_best_first(http: httpx.Client) -> None:
+    content = {"items": [{"prompt": "sort: fig apple", "completions": COMPLETIONS}]}
+    answer = http.post("/v1/rank", json=content).json()
+    (scores,), (ranking,) = answer["scores"], answer["rankings"]
+    assert ranking == sorted(range(len(scores)), key=lambda index: -scores[index])
+    assert answer["scores"] == http.post("/v1/score", json=content).json()["scores"]
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}])
+def test_token_is_required_but_not_for_health(teacher: Teacher, header: dict[str, str]) -> None:
+    url = teacher.client().url
+    answer = httpx.post(f"{url}/v1/score", json=body(ITEMS[0]), headers=header)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert httpx.get(f"{url}/healthz").json() == {"status": "ok", "model": teacher.fingerprint}
+
+
+def test_token_shows_nowhere(teacher: Teacher) -> None:
+    from ray import serve
+
+    shown = f"{teacher.client()!r} {teacher._deployment!r} {serve.status()!r} {fingerprint(teacher.client())}"
+    assert TOKEN not in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({}, "items"),
+        ({"items": []}, "items"),
+        ({"items": [{"prompt": "x", "completions": []}]}, "completions"),
+        ({"items": [{"prompt": "x", "completion": "y"}]}, "completion"),
+        ({"items": [{"prompt": [], "completions": ["y"]}]}, "prompt"),
+        ({"items": [{"prompt": [{"role": "user"}], "completions": ["y"]}]}, "content"),
+    ],
+)
+def test_bad_bodies_are_422(http: httpx.Client, content: dict[str, Any], expected: str) -> None:
+    answer = http.post("/v1/score", json=content)
+    assert answer.status_code == 422
+    assert expected in json.dumps(answer.json()["detail"])
+
+
+def test_overload_is_429_and_the_client_gets_through(teacher: Teacher, http: httpx.Client) -> None:
+    content = body(*(Item(item.prompt, item.completion * 20) for item in ITEMS[:100]))
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: http.post("/v1/score", json=content), range(12)))
+    assert {answer.status_code for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["Retry-After"] == "1"
+    assert http.post("/v1/score", json=body(*ITEMS, *ITEMS)).status_code == 413
+
+    url = teacher.client().url
+    patient = TeacherClient(url, TOKEN, "x", chunk=60, concurrency=8).load()
+    items = [Item(item.prompt, f"{item.completion} {n}") for n in range(4) for item in ITEMS]
+    assert None not in patient(items)
+
+
+def test_sleeps_without_requests_and_wakes(teacher: Teacher, http: httpx.Client) -> None:
+    import ray
+
+    def asleep() -> bool:
+        return not _replicas(teacher) and ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
+
+    deadline = time.monotonic() + 30
+    while not asleep() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert asleep()
+    assert http.post("/v1/score", json=body(ITEMS[0])).status_code == 200
+    assert _replicas(teacher) == 1
+
+
+def _replicas(teacher: Teacher) -> int:
+    from ray import serve
+
+    assert teacher._deployment
+    parts = serve.status().applications[teacher._deployment.name].deployments.values()
+    return sum(sum(part.replica_states.values()) for part in parts)
+
+
+def test_second_teacher_shares_serve_and_leaves_the_first(teacher: Teacher, models: dict[str, Model]) -> None:
+    from ray import serve
+
+    with Teacher(TeacherConfig(model=models["student"].path)) as second:
+        assert second.client().url != teacher.client().url
+        assert None not in second.client().load()(ITEMS[:2])
+        name = second._deployment.name
+    assert {name, teacher._deployment.name} & serve.status().applications.keys() == {teacher._deployment.name}
+
+
+def test_serve_forever_leaves_a_serve_that_runs_alone(teacher: Teacher) -> None:
+    with pytest.raises(TsalignError, match="Ray Serve runs already, at http://127"):
+        serve_forever(teacher.config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"cpus": 99}, r"teacher\.cpus: 99 wanted"),
+        ({"gpus": 1}, r"teacher\.gpus: 1 wanted"),
+        ({"host": "0.0.0.0"}, "NO_SUCH_VARIABLE to a bearer token"),
+    ],
+)
+def test_deployment_says_what_is_missing(
+    models: dict[str, Model], ray_session: None, settings: dict[str, Any], expected: str
+) -> None:
+    config = TeacherConfig(model=models["student"].path, token_env="NO_SUCH_VARIABLE", **settings)
+    with Teacher(config) as teacher, pytest.raises(TsalignError, match=expected):
+        teacher.client()
+
+
+# --- one replica, without Serve around it ---
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Runs a coroutine to its end, all on one loop: Serve's batch queue belongs to the first that it sees."""
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+@pytest.fixture
+def replica(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The class inside the deployment, in the context that Serve's batching looks for."""
+    from ray import serve
+
+    from tsalign.teacher import app
+
+    context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1000))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: context)
+    config = TeacherConfig(model=models["student"].path, max_batch_size=32, max_pending=100)
+    return app.TeacherReplica.func_or_class.__mro__[1](model_from(config, "teacher"), config, None)
+
+
+def _request(count: int) -> Any:
+    from tsalign.teacher.app import Request
+
+    return Request.model_validate(body(*ITEMS[:count]))
+
+
+class Fake(torch.nn.Module):
+    """A model whose scores are a function of the sequences' lengths."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, attention_mask: torch.Tensor, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.function(attention_mask.sum(1).float())[:, None])
+
+
+def test_concurrent_requests_share_batches(replica: Any, run: Any) -> None:
+    sizes: list[int] = []
+    replica.model = Fake(lambda lengths: sizes.append(len(lengths)) or lengths)  # type: ignore[func-returns-value]
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(replica.score(_request(count)) for count in (5, 6, 7, 8, 9, 10)))
+
+    answers = run(ask())
+    assert [len(answer.scores) for answer in answers] == [5, 6, 7, 8, 9, 10]
+    assert max(sizes) > 10, "sequences of several requests in one batch"
+    assert max(sizes) <= 32
+    assert answers[0].scores == answers[5].scores[:5]
+    assert replica.admission.pending == 0
+
+
+def test_health_answers_and_the_queue_is_bounded_while_the_model_works(replica: Any, run: Any) -> None:
+    from fastapi import HTTPException
+
+    release = threading.Event()
+    replica.model = Fake(lambda lengths: lengths / lengths if release.wait(30) else lengths)
+
+    async def ask() -> Any:
+        busy = asyncio.create_task(replica.score(_request(70)))
+        await asyncio.sleep(0.1)
+        assert (await replica.healthz())["status"] == "ok"
+        with pytest.raises(HTTPException, match="70 of 100 sequences are waiting") as refusal:
+            await replica.score(_request(31))
+        assert refusal.value.status_code == 429
+        release.set()
+        return await busy
+
+    assert run(ask()).scores == [[1.0]] * 70
+
+
+def test_a_number_that_is_not_finite_is_null_and_ranks_last(replica: Any, run: Any) -> None:
+    from tsalign.teacher.app import Request
+
+    replica.model = Fake(lambda lengths: lengths.where(lengths != lengths.median(), torch.nan))
+    request = Request.model_validate({"items": [{"prompt": "x", "completions": ["a", "b b", "c c c"]}]})
+    answer = run(replica.rank(request))
+    assert [score is None for score in answer.scores[0]] == [False, True, False]
+    assert answer.rankings == [[2, 0, 1]]
+
+
+# --- without any server ---
+
+
+def test_only_the_model_identifies_a_teacher(models: dict[str, Model]) -> None:
+    known = Teacher(TeacherConfig(model=models["student"].path)).fingerprint
+    assert known == Teacher(TeacherConfig(model=models["student"].path, port=1234, gpus=1)).fingerprint
+    here, there = TeacherClient("http://a", "x", known), TeacherClient("http://b", None, known, chunk=1)
+    assert fingerprint(here) == fingerprint(there)
+    assert fingerprint(here) != fingerprint(TeacherClient("http://a", "x", "another"))
+
+
+def test_running_teacher_is_not_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TeacherConfig(url="http://elsewhere:1/", model="org/judge", request_timeout=3)
+    monkeypatch.setenv(config.token_env, TOKEN)
+    with Teacher(config) as teacher:
+        client = teacher.client()
+    assert (client.url, client.token, client.request_timeout) == ("http://elsewhere:1/", TOKEN, 3)
+    assert client.fingerprint == teacher.fingerprint
+    assert client.fingerprint != Teacher(config.model_copy(update={"model": "org/other"})).fingerprint
+
+
+def test_port_that_is_taken_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(TsalignError, match=rf"teacher\.port: cannot listen on 127\.0\.0\.1:{port}"):
+            service._port("127.0.0.1", port)
+
+
+def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def deploy(config: TeacherConfig, _model: Any, name: str, _route: str, token: str | None) -> Any:
+        asked.append((config.host, token))
+        return service.Deployment(name, "http://x", token, started_serve=True)
+
+    monkeypatch.setattr(service, "deploy", deploy)
+    monkeypatch.setattr(service, "wait_until_up", lambda *_: None)
+    for spreads in (False, True):
+        monkeypatch.setattr(service, "_spreads", lambda spreads=spreads: spreads)
+        Teacher(TeacherConfig(model=models["student"].path, token_env="NO_SUCH_VARIABLE")).client()
+    (alone, first), (wide, second) = asked
+    assert (alone, wide) == ("127.0.0.1", "0.0.0.0")
+    assert first
+    assert second
+    assert first != second
+
+
+def test_url_without_scheme() -> None:
+    with pytest.raises(TsalignError, match=r"teacher\.url: elsewhere:1: expected it to begin with http://"):
+        Teacher(TeacherConfig(url="elsewhere:1")).client()
+
+
+def test_cause_of_a_failed_start_is_the_last_error() -> None:
+    trouble = (
+        "The deployment failed. Error:\nValueError: inner\n  File x\ntsalign.errors.TsalignError: /m: no tokenizer\n"
+    )
+    assert service._cause(trouble) == "/m: no tokenizer"
+    assert service._cause("waiting for resources") == "waiting for resources"

@@ -1,0 +1,1 @@
+"""What every layer uses: errors, seeds, storage, HTTP, names that stand for objects."""

@@ -1,0 +1,58 @@
+"""Which two completions of a set make a preference, and the row that it becomes: pure functions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def best_and_worst(scores: Sequence[float]) -> tuple[int, int]:
+    """Indices of the highest and the lowest score; the first of equals."""
+    order = range(len(scores))
+    return max(order, key=lambda i: scores[i]), min(order, key=lambda i: scores[i])
+
+
+def random_pair(texts: Sequence[str], seed: int) -> tuple[int, int]:
+    """Two candidates with different texts where there are any, else the same one twice."""
+    first_of = {text: index for index, text in reversed(list(enumerate(texts)))}
+    if len(first_of) < 2:
+        return 0, 0
+    one, two = random.Random(seed).sample(sorted(first_of.values()), 2)
+    return one, two
+
+
+def preference(prompt_id: str, set_: str, prompt: Any, chosen: str, rejected: str) -> Row:
+    """The columns that every preference has, in TRL's conversational form."""
+    return {
+        "prompt_id": prompt_id,
+        "set": set_,
+        "prompt": prompt,
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+
+
+def preference_of(row: Row, nominees: Sequence[int], labels: Sequence[float], tie_margin: float) -> Row | None:
+    """The preference between the nominees of a candidate set with the highest and the lowest label.
+
+    Args:
+        nominees: indices of completions.
+        labels: one score a nominee.
+        tie_margin: None is returned where the two labels are no farther apart.
+    """
+    best, worst = best_and_worst(labels)
+    chosen, rejected = row["completions"][nominees[best]], row["completions"][nominees[worst]]
+    if labels[best] - labels[worst] <= tie_margin:
+        return None
+    return {
+        **preference(row["prompt_id"], row["set"], row["prompt"], chosen["text"], rejected["text"]),
+        **{name: row[name] for name in ("prompt_ids", "writer", "sampling")},
+        "chosen_ids": chosen["token_ids"],
+        "rejected_ids": rejected["token_ids"],
+        "chosen_origin": {**chosen, "token_ids": None},
+        "rejected_origin": {**rejected, "token_ids": None},
+        "score.label": [labels[best], labels[worst]],
+    }

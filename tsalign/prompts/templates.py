@@ -1,0 +1,70 @@
+"""Prompt templates: Jinja files beside who uses them, any of them replaced by a text or a path in the config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from jinja2 import Environment, StrictUndefined, Template, TemplateError, UndefinedError
+
+from tsalign.common.errors import TsalignError
+from tsalign.data.sources import Message
+
+FOLDER = Path(__file__).parent
+OURS: Mapping[str, str] = MappingProxyType({})
+TURN = re.compile(r"^## (system|user|assistant)[ \t]*\n", re.M)
+ENVIRONMENT = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def texts(folder: Path, overrides: Mapping[str, str] = OURS) -> dict[str, str]:
+    """The text of every template of a folder, by name; those in `overrides` instead of ours.
+
+    Args:
+        overrides: name -> Jinja text, or the path of one.
+
+    Texts, not paths, travel to actors: a file may not be there, and a changed text is a changed fingerprint.
+
+    Raises:
+        TsalignError: no template of that name, or no such file.
+    """
+    ours = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.jinja"))}
+    if unknown := sorted(set(overrides) - set(ours)):
+        raise TsalignError(f"templates.{unknown[0]}: no such template; there are {', '.join(ours)}.")
+    return ours | {name: _given(name, override) for name, override in overrides.items()}
+
+
+def _given(name: str, text_or_path: str) -> str:
+    if "{" in text_or_path:
+        return text_or_path
+    path = Path(text_or_path).expanduser()
+    if not path.is_file():
+        raise TsalignError(f"templates.{name}: {path}: no such file; expected a Jinja text or the path of one.")
+    return path.read_text(encoding="utf-8")
+
+
+def render(template: str, /, **values: object) -> list[Message]:
+    """A template's text, filled in, as messages.
+
+    A line `## system`, `## user` or `## assistant` begins a message; without any, all is one user message.
+
+    Raises:
+        TsalignError: the template is malformed, or names a value that it is not given.
+    """
+    try:
+        # The turns are found before values are filled in: no value can begin one.
+        return [{"role": role, "content": compiled.render(values).strip()} for role, compiled in _turns(template)]
+    except UndefinedError as error:
+        raise TsalignError(f"template: {error.message}; it is given {', '.join(sorted(values))}.") from error
+
+
+@cache
+def _turns(template: str) -> list[tuple[str, Template]]:
+    pieces = TURN.split(template)
+    turns = list(zip(pieces[1::2], pieces[2::2])) if len(pieces) > 1 else [("user", template)]
+    try:
+        return [(role, ENVIRONMENT.from_string(text)) for role, text in turns]
+    except TemplateError as error:
+        raise TsalignError(f"template: {error}: {template[:80]!r}") from error

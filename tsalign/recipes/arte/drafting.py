@@ -1,0 +1,217 @@
+"""Drafts of training data: a teacher writes new questions of a task, and rationales that answer them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from upath import UPath
+
+from tsalign.common.errors import TsalignError
+from tsalign.common.seeds import derive
+from tsalign.config import WritingConfig
+from tsalign.data.shards import Row, iterate, read_counts
+from tsalign.data.sources import Message
+from tsalign.prompts import parsers as parsing
+from tsalign.prompts.parsers import Unparsed
+from tsalign.prompts.templates import render
+from tsalign.recipes.arte.config import DraftConfig
+from tsalign.recipes.arte.tasks import Task, write_rows
+from tsalign.runs.artifacts import Dataset, Model, fingerprint
+from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
+from tsalign.stages.writing import Written, write
+
+NAIVE = "arte_rationale"
+PREFIX = "arte_rationale_"
+
+
+@dataclass(frozen=True)
+class Drafting:
+    """Asks for new questions of a task. Rows: `task, description, seeds`."""
+
+    template: str
+    asked: int
+
+    def prompts(self, row: Row) -> list[list[Message]]:
+        """One prompt a row."""
+        return [question_prompt(self.template, row["description"], row["seeds"], self.asked)]
+
+    def read(self, row: Row, answers: list[str]) -> Written:
+        """A row of `prompt_id, task, description, question, answer` for every well-formed question."""
+        (text,) = answers
+        made, malformed = parsing.questions(text)
+        if not made:
+            raise Unparsed("no well-formed question")
+        rows = [_question(row, " ".join(question.split()), answer) for question, answer in made]
+        reason = f"{malformed} malformed of {malformed + len(made)} questions"
+        failed = [{"prompt_id": row["prompt_id"], "reason": reason, "text": text}] if malformed else []
+        return Written(rows, failed, {"malformed": malformed})
+
+
+def question_prompt(template: str, description: str, seeds: Sequence[Row], asked: int) -> list[Message]:
+    """What the teacher is asked when it drafts; also the prompt of question pairs."""
+    return render(template, description=description, seeds=seeds, asked=asked)
+
+
+def show(task: Task, count: int, *seed: str | int) -> list[Row]:
+    """Seed questions to show, drawn by a seed."""
+    chosen = random.Random(derive(*seed)).sample(task.seeds, min(count, len(task.seeds)))
+    return [{"question": one.question, "answer": one.answer} for one in chosen]
+
+
+@stage_function("arte/draft")
+def draft(
+    stage: Stage, teacher: Model, tasks: Sequence[Task], template: str, config: DraftConfig, writing: WritingConfig
+) -> Dataset:
+    """`config.questions` different new questions a task: rows of `prompt_id, task, description, question, answer`.
+
+    Rounds ask for what is still missing. Left out and counted: repeated questions, and those that are a task's own
+    preference or test question (`leaked`). After `config.max_rounds` there may be fewer (`missing`).
+
+    Raises:
+        TsalignError: too many texts do not parse, or a task got no question at all.
+    """
+    found: dict[str, dict[str, Row]] = {task.name: {} for task in tasks}
+    counts: Counter[str] = Counter(duplicates=0, leaked=0)
+    for number in range(config.max_rounds):
+        lacking = [task for task in tasks if len(found[task.name]) < config.questions]
+        if not lacking:
+            break
+        asked = [row for task in lacking for row in _requests(stage, task, config, found[task.name], number)]
+        written = _round(stage, teacher, asked, Drafting(template, config.asked), config, writing, number)
+        counts.update({name: int(value) for name, value in read_counts(written).items()})
+        for task in lacking:
+            counts.update(_add(found[task.name], iterate([written]), task, config.questions))
+    if empty := next((name for name, rows in found.items() if not rows), None):
+        raise TsalignError(f"{stage.name}: no new question for task {empty} in {config.max_rounds} rounds.")
+    rows = sorted((row for own in found.values() for row in own.values()), key=lambda row: row["prompt_id"])
+    write_rows(stage.out, rows)
+    missing = config.questions * len(tasks) - len(rows)
+    stage.log({**counts, "rows": len(rows), "missing": missing})
+    return Dataset(str(stage.out), stage.fingerprint)
+
+
+def _requests(stage: Stage, task: Task, config: DraftConfig, found: Mapping[str, Row], number: int) -> list[Row]:
+    prompts = math.ceil((config.questions - len(found)) / config.asked)
+    names = [f"{task.name}-{number}-{index}" for index in range(prompts)]
+    about = {"task": task.name, "description": task.description}
+    return [{"prompt_id": name, **about, "seeds": show(task, config.shown, stage.seed, name)} for name in names]
+
+
+def _round(
+    stage: Stage,
+    teacher: Model,
+    asked: list[Row],
+    drafting: Drafting,
+    config: DraftConfig,
+    writing: WritingConfig,
+    number: int,
+) -> Dataset:
+    """What the teacher writes in one round, kept below `stage.work`, so that a cut stage repeats only its last."""
+    place: UPath = stage.work / f"round-{number}"
+    if not (place / "asked").exists():
+        write_rows(place / "asked", asked)
+    within = replace(stage, out=place / "written", quarantine=stage.quarantine / f"round-{number}", log=lambda _: None)
+    prompts = Dataset(str(place / "asked"), stage.fingerprint)
+    return write(within, teacher, prompts, drafting, writing, config.max_failed_fraction)
+
+
+def _add(found: dict[str, Row], rows: Any, task: Task, limit: int) -> Counter[str]:
+    """Add a task's new questions to `found`; counts those that are not new."""
+    known = {" ".join(one.question.split()) for one in (*task.preference, *task.test)}
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if row["task"] != task.name:
+            continue
+        if row["question"] in known:
+            counts["leaked"] += 1
+        elif row["question"] in found:
+            counts["duplicates"] += 1
+        elif len(found) < limit:
+            found[row["question"]] = row
+    return counts
+
+
+def _question(row: Row, question: str, answer: str) -> Row:
+    return {
+        "prompt_id": fingerprint(row["task"], question),
+        "task": row["task"],
+        "description": row["description"],
+        "question": question,
+        "answer": answer,
+    }
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """Asks for one rationale by each technique; whatever the technique, the row's `prompt` is the naive one.
+
+    Attributes:
+        naive: template of the step-by-step prompt.
+        techniques: task -> technique -> template.
+    """
+
+    naive: str
+    techniques: dict[str, dict[str, str]]
+
+    def prompts(self, row: Row) -> list[list[Message]]:
+        """One prompt a technique."""
+        return [self._ask(template, row) for template in self.techniques[row["task"]].values()]
+
+    def read(self, row: Row, answers: list[str]) -> Written:
+        """A candidate set of the rationales that end in an answer, with `techniques` beside `completions`."""
+        made, failed = [], []
+        for technique, text in zip(self.techniques[row["task"]], answers):
+            try:
+                parsing.answer(text)
+                made.append((technique, text))
+            except Unparsed as error:
+                failed.append({"prompt_id": row["prompt_id"], "reason": f"{technique}: {error}", "text": text})
+        candidates = {
+            "prompt": self._ask(self.naive, row),
+            "techniques": [technique for technique, _ in made],
+            "completions": [_completion(text) for _, text in made],
+        }
+        return Written([{**row, **candidates}] if made else [], failed)
+
+    def _ask(self, template: str, row: Row) -> list[Message]:
+        return render(template, description=row["description"], question=row["question"])
+
+
+@stage_function("arte/rationales")
+def explain(
+    stage: Stage,
+    teacher: Model,
+    questions: Dataset,
+    explaining: Explaining,
+    config: DraftConfig,
+    writing: WritingConfig,
+    temperature: float,
+) -> Dataset:
+    """Candidate sets of rationales, one set a question; rationales without one final answer go to the quarantine.
+
+    Raises:
+        TsalignError: too many do.
+    """
+    at = writing.model_copy(update={"temperature": temperature})
+    return write(stage, teacher, questions, explaining, at, config.max_failed_fraction)
+
+
+def _completion(text: str) -> Row:
+    return {"text": text, "token_ids": None, "finish": "stop", "seed": None, "temperature": None}
+
+
+def techniques(tasks: Sequence[Task], texts: Mapping[str, str]) -> Explaining:
+    """A rationale by every technique of a task, or by every shared one (templates `arte_rationale_*`)."""
+    shared = {name.removeprefix(PREFIX): text for name, text in texts.items() if name.startswith(PREFIX)}
+    return Explaining(texts[NAIVE], {task.name: task.techniques or shared for task in tasks})
+
+
+def naive(tasks: Sequence[Task], texts: Mapping[str, str]) -> Explaining:
+    """A rationale by the step-by-step prompt alone."""
+    return Explaining(texts[NAIVE], {task.name: {"naive": texts[NAIVE]} for task in tasks})

@@ -1,0 +1,89 @@
+"""Exact match: a model answers labelled questions after 0 or more examples; what stands in <ans> is right or wrong."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from tsalign.common.storage import write_json
+from tsalign.data.shards import Row, iterate
+from tsalign.data.sources import Message
+from tsalign.prompts.parsers import Unparsed, answer
+from tsalign.prompts.templates import render
+from tsalign.recipes.arte.config import AnsweringConfig
+from tsalign.recipes.arte.tasks import Task
+from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
+from tsalign.stages.writing import Written, write
+
+
+def matches(text: str, truth: str) -> bool:
+    """Whether a text's one <ans> holds exactly the right answer."""
+    try:
+        return answer(text) == truth
+    except Unparsed:
+        return False
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Asks a question once for each number of examples, which are the first seed questions of its task."""
+
+    template: str
+    tasks: tuple[Task, ...]
+    shots: tuple[int, ...]
+
+    def prompts(self, row: Row) -> list[list[Message]]:
+        """One prompt a number of shots."""
+        task = next(task for task in self.tasks if task.name == row["task"])
+        examples = [{"question": seed.question, "rationale": seed.shown} for seed in task.seeds]
+        return [
+            render(self.template, description=task.description, examples=examples[:count], question=row["question"])
+            for count in self.shots
+        ]
+
+    def read(self, row: Row, answers: list[str]) -> Written:
+        """The row with `shots`, `answers` and `correct`; an answer that does not parse is wrong, and counted."""
+        unparsed = sum(not _parses(text) for text in answers)
+        correct = [matches(text, row["answer"]) for text in answers]
+        made = {**row, "shots": list(self.shots), "answers": answers, "correct": correct}
+        return Written([made], counts={"unparsed": unparsed})
+
+
+@stage_function("arte/answer")
+def sit(stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig) -> Dataset:
+    """A model's answers: the questions with `shots`, `answers` and `correct`."""
+    return write(stage, model, questions, answering, writing)
+
+
+@stage_function("arte/exact_match")
+def exact_match(
+    stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig
+) -> Dataset:
+    """As `sit`, with `summary.json`: {"exact_match": {shots: {"mean": mean of the tasks, "by_task": ...}}}."""
+    answered = sit(stage, model, questions, answering, writing)
+    summary = summarise(answered)
+    write_json(stage.out / "summary.json", {"exact_match": summary})
+    stage.log({f"exact_match_{shots}_shot": rate["mean"] for shots, rate in summary.items()})
+    return answered
+
+
+def summarise(answered: Dataset) -> dict[str, dict[str, Any]]:
+    """Number of shots -> share of right answers, by task and as the mean of the tasks."""
+    right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for row in iterate([answered], ["task", "shots", "correct"]):
+        for shots, correct in zip(row["shots"], row["correct"]):
+            right[str(shots)][row["task"]].append(correct)
+    rates = {shots: {task: fmean(own) for task, own in sorted(tasks.items())} for shots, tasks in right.items()}
+    return {shots: {"mean": fmean(by_task.values()), "by_task": by_task} for shots, by_task in rates.items()}
+
+
+def _parses(text: str) -> bool:
+    try:
+        answer(text)
+    except Unparsed:
+        return False
+    return True

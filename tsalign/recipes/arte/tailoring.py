@@ -1,0 +1,179 @@
+"""Drafts that a student has scored -> pairs that align the teacher, and rows that the student learns from."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import Any, Literal
+
+import ray
+
+from tsalign.common.errors import TsalignError
+from tsalign.common.seeds import derive
+from tsalign.data.pairs import best_and_worst, preference, random_pair
+from tsalign.data.shards import Row, iterate, surfaced
+from tsalign.prompts.templates import render
+from tsalign.recipes.arte.config import DraftConfig, PairConfig
+from tsalign.recipes.arte.drafting import question_prompt, show
+from tsalign.recipes.arte.tasks import Task, write_rows
+from tsalign.runs.artifacts import Dataset
+from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
+
+SCORE = "score.student"
+Choice = Literal["only", "best", "random"]
+
+
+def question_score(row: Row) -> float:
+    """What a question is worth to the student: the mean over its rationales."""
+    return fmean(row[SCORE])
+
+
+def question_pairs(scored: Sequence[Row], pairs: PairConfig, size: int, seed: int) -> list[tuple[list[Row], list[Row]]]:
+    """Random questions of the top against random ones of the bottom share of a task's questions.
+
+    Args:
+        size: questions in a completion, as many as the prompt asks for, or as the shares hold.
+
+    Returns:
+        `pairs.questions` pairs (better, worse); none where top and bottom are worth the same.
+    """
+    ranked = sorted(scored, key=lambda row: (-question_score(row), row["prompt_id"]))
+    quantile = int(len(ranked) * pairs.share)
+    top, bottom = ranked[:quantile], ranked[len(ranked) - quantile :]
+    if not top or question_score(top[-1]) <= question_score(bottom[0]):
+        return []
+    rng, count = random.Random(seed), min(size, quantile)
+    return [(rng.sample(top, count), rng.sample(bottom, count)) for _ in range(pairs.questions)]
+
+
+def rationale_pair(row: Row, keep_ties: bool = False, seed: int = 0) -> Row | None:
+    """The preference between a question's best and worst rationale under the naive prompt.
+
+    None where the student finds all alike; with `keep_ties` then two random different ones.
+    """
+    texts, scores = [completion["text"] for completion in row["completions"]], row[SCORE]
+    best, worst = best_and_worst(scores)
+    if scores[best] == scores[worst]:
+        if not keep_ties:
+            return None
+        best, worst = random_pair(texts, derive(seed, row["prompt_id"]))
+    if texts[best] == texts[worst]:
+        return None
+    return preference(row["prompt_id"], row["task"], row["prompt"], texts[best], texts[worst])
+
+
+def tagged_questions(questions: Iterable[Row]) -> str:
+    """Questions as the teacher is asked to write them, numbered from 1."""
+    return "\n".join(
+        f"<Question_{number}>\n<input>{one['question']}</input>\n<target>{one['answer']}</target>\n</Question_{number}>"
+        for number, one in enumerate(questions, 1)
+    )
+
+
+@stage_function("arte/question_pairs")
+def pair_questions(
+    stage: Stage, scored: Dataset, tasks: Sequence[Task], template: str, pairs: PairConfig, drafts: DraftConfig
+) -> Dataset:
+    """Question-level preferences of all tasks, under the prompt that asks for questions.
+
+    Raises:
+        TsalignError: in no task is any question worth more than another.
+    """
+    return _in_one_task(stage, _question_level, scored, list(tasks), template, pairs, drafts)
+
+
+@stage_function("arte/rationale_pairs")
+def pair_rationales(stage: Stage, scored: Dataset, pairs: PairConfig) -> Dataset:
+    """Rationale-level preferences, under the naive prompt.
+
+    Raises:
+        TsalignError: every set is tied.
+    """
+    return _in_one_task(stage, _rationale_level, scored, pairs)
+
+
+def _question_level(
+    seed: int, scored: Dataset, tasks: list[Task], template: str, pairs: PairConfig, drafts: DraftConfig
+) -> tuple[list[Row], dict[str, float]]:
+    rows, tied = [], 0
+    by_task = _by_task(scored)
+    for task in tasks:
+        made = question_pairs(by_task.get(task.name, []), pairs, drafts.asked, derive(seed, task.name))
+        tied += not made
+        for number, (better, worse) in enumerate(made):
+            name = f"{task.name}-{number}"
+            prompt = question_prompt(template, task.description, show(task, drafts.shown, seed, name), drafts.asked)
+            rows.append(preference(name, task.name, prompt, tagged_questions(better), tagged_questions(worse)))
+    return rows, {"tied_tasks": tied}
+
+
+def _rationale_level(seed: int, scored: Dataset, pairs: PairConfig) -> tuple[list[Row], dict[str, float]]:
+    rows, tied = [], 0
+    for _, own in sorted(_by_task(scored).items()):
+        made = [rationale_pair(row, pairs.keep_ties, seed) for row in sorted(own, key=lambda row: row["prompt_id"])]
+        tied += made.count(None)
+        rows += [row for row in made if row][: pairs.rationales]
+    return rows, {"tied": tied}
+
+
+@stage_function("arte/sft_rows")
+def lessons(stage: Stage, candidates: Dataset, choice: Choice, template: str, count: int) -> Dataset:
+    """`count` rows a task for the student: a question as it is tested without examples, and a rationale.
+
+    Args:
+        choice: the only rationale of each set, the one that the student scored best, or a random one.
+        template: of the student's prompt.
+
+    Raises:
+        TsalignError: a task has fewer.
+    """
+    return _in_one_task(stage, _lessons, candidates, choice, template, count)
+
+
+def _lessons(
+    seed: int, candidates: Dataset, choice: Choice, template: str, count: int
+) -> tuple[list[Row], dict[str, float]]:
+    rows = []
+    for task, own in sorted(_by_task(candidates).items()):
+        if len(own) < count:
+            raise TsalignError(f"rows_per_task: task {task} has {len(own)} questions, not {count}; draft more of them.")
+        own.sort(key=lambda row: derive(seed, row["prompt_id"]))
+        rows += [_lesson(row, choice, template, seed) for row in own[:count]]
+    return sorted(rows, key=lambda row: derive(seed, row["prompt_id"], "order")), {}
+
+
+def _lesson(row: Row, choice: Choice, template: str, seed: int) -> Row:
+    texts = [completion["text"] for completion in row["completions"]]
+    chosen = {
+        "only": lambda: 0,
+        "best": lambda: best_and_worst(row[SCORE])[0],
+        "random": lambda: random.Random(derive(seed, row["prompt_id"])).randrange(len(texts)),
+    }
+    prompt = render(template, description=row["description"], examples=[], question=row["question"])
+    return {"prompt_id": row["prompt_id"], "set": row["task"], "prompt": prompt, "completion": texts[chosen[choice]()]}
+
+
+def _by_task(dataset: Dataset) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for row in iterate([dataset]):
+        rows[row["task"]].append(row)
+    return rows
+
+
+def _in_one_task(stage: Stage, work: Callable[..., tuple[list[Row], dict[str, float]]], *arguments: Any) -> Dataset:
+    """Make and write rows on a node with a free CPU: the driver holds none."""
+    with surfaced():
+        counts = ray.get(ray.remote(num_cpus=1)(_written).remote(stage.out, work, stage.seed, *arguments))
+    stage.log(counts)
+    if not counts["rows"]:
+        raise TsalignError(f"{stage.name}: the student finds every draft of a task alike; draft more, or keep_ties.")
+    return Dataset(str(stage.out), stage.fingerprint)
+
+
+def _written(out: Any, work: Callable[..., tuple[list[Row], dict[str, float]]], *arguments: Any) -> dict[str, float]:
+    rows, counts = work(*arguments)
+    write_rows(out, rows)
+    return {"rows": len(rows), **counts}

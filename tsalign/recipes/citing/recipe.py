@@ -1,0 +1,72 @@
+"""CITING (arXiv 2310.02527): a teacher writes rubrics and revises the policy's answers; the policy learns to do so.
+
+Ours where the paper is silent: what a category is, how a rubric is found, the fallback, and the number of passes.
+`method` exchanges what is learnt for a control; each learns from as many rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tsalign.data.prompts import load_prompts, portion
+from tsalign.evaluation.exam import Exam
+from tsalign.evaluation.procedures import Asked, direct
+from tsalign.prompts import templates
+from tsalign.recipes.citing.config import CITINGConfig
+from tsalign.recipes.citing.procedures import guided_by, rewritten
+from tsalign.recipes.citing.retrieval import match
+from tsalign.recipes.citing.revision import Revision, demonstrate, prefer, revise
+from tsalign.recipes.citing.rubrics import categorise, craft
+from tsalign.runs.artifacts import Folder, Model
+from tsalign.runs.recipe import recipe
+from tsalign.runs.run import Iteration, Run
+from tsalign.scoring.logprob import LogProb
+from tsalign.scoring.stage import score
+from tsalign.stages.sampling import sample
+from tsalign.training.stage import train
+
+FOLDER = Path(__file__).parent
+
+
+@recipe("citing", CITINGConfig)
+def citing(run: Run, cfg: CITINGConfig) -> None:
+    """Rubrics once; then answer, have the answers revised, learn to rewrite them, repeat."""
+    base = policy = run.model(cfg.policy, "policy")
+    teacher = run.model(cfg.teacher, "teacher")
+    texts = templates.texts(FOLDER, cfg.templates)
+    rewrite = None if cfg.method in ("sft", "revision-sft") else texts["citing_rewrite"]
+
+    prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
+    exam = Exam(run, cfg, base)
+    categories = run.stage("categories", categorise, prompts, cfg.rubrics)
+    rubrics = run.stage("rubrics", craft, teacher, categories, texts["citing_rubric"], cfg.rubrics, cfg.writing)
+    matched = run.stage("matched", match, prompts, rubrics)
+
+    for it in run.iterations(cfg.iterations):
+        asked = portion(matched, it.number, cfg.data)
+        if cfg.demonstrations and cfg.imitates:
+            lessons = it.stage("demonstrations", demonstrate, asked, cfg.demonstrations, cfg.sampling.k, rewrite)
+        else:
+            drafts = it.stage("candidates", sample, policy, asked, cfg.sampling)
+            revision = Revision(texts["citing_revise"], rewrite)
+            limit = cfg.max_failed_fraction
+            lessons = it.stage("revisions", revise, teacher, drafts, revision, cfg.writing, limit)
+        policy = it.stage("policy", train, policy, [lessons], cfg.tune, "policy")
+        if cfg.preference:
+            reference = {"reference": LogProb(base if cfg.preference.reference == "initial" else policy)}
+            pairs = it.stage("reference", score, it.stage("preferences", prefer, lessons), reference)
+            policy = it.stage("preferring", train, policy, [pairs], cfg.preference, "policy")
+        run.overlap(examine, it, cfg, exam, policy, rubrics, texts["citing_rewrite"])
+    run.wait()
+
+
+def examine(it: Iteration, cfg: CITINGConfig, exam: Exam, policy: Model, rubrics: Folder, template: str) -> None:
+    """The policy's answers by the method's procedure, those of each step judged by themselves."""
+    asked = Asked("answers", policy, exam.held_out, exam.sampling, exam.cfg.temperatures)
+    if cfg.method == "citing":
+        answers = rewritten(it, asked, rubrics, template, cfg.passes)
+    elif cfg.method == "rubric-sft":
+        answers = guided_by(it, asked, rubrics, template)
+    else:
+        answers = direct(it, asked)
+    exam.judge_steps(it, answers)

@@ -1,0 +1,176 @@
+"""Rubrics: instructions are put into categories, and the teacher writes for each what a good answer to it has."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import ray
+from sklearn.cluster import KMeans
+from upath import UPath
+
+from tsalign.common.errors import TsalignError
+from tsalign.common.seeds import fraction
+from tsalign.common.storage import append_line, drop_cut_line, read_lines, remove
+from tsalign.config import WritingConfig
+from tsalign.data.intake import parse
+from tsalign.data.shards import Row, Shard, iterate, surfaced, write_shard
+from tsalign.data.sources import BadRow, Message, absolute, read
+from tsalign.prompts.parsers import part
+from tsalign.prompts.templates import render
+from tsalign.recipes.citing.config import RubricsConfig
+from tsalign.recipes.citing.retrieval import Corpus, fit_encoder, instruction, load_encoder, save_encoder, unit
+from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint
+from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
+from tsalign.stages.writing import Written, write
+
+CACHE = "rubric_cache.jsonl"
+
+
+@stage_function("citing/categories")
+def categorise(stage: Stage, prompts: Dataset, config: RubricsConfig) -> Dataset:
+    """One row a category: `category`, `size`, `vector` (its centre), `instructions` (examples), and `prompt_id`.
+
+    Made from `config.sample` prompts; `encoder.json` beside the rows says what embedded them.
+
+    Raises:
+        TsalignError: a prompt has no category in the file that `config.categories` names.
+    """
+    place = stage.resources.score
+    with surfaced():
+        task = ray.remote(num_cpus=place.cpus, num_gpus=place.gpus)(_categorise)
+        stage.log(ray.get(task.remote(stage.out, prompts, config, stage.seed)))
+    return Dataset(str(stage.out), stage.fingerprint)
+
+
+def _categorise(out: UPath, prompts: Dataset, config: RubricsConfig, seed: int) -> dict[str, int]:
+    remove(out)
+    rows = heapq.nsmallest(
+        config.sample,
+        iterate([prompts], ["prompt_id", "set", "prompt"]),
+        key=lambda row: (fraction(row["prompt_id"], "rubrics"), row["prompt_id"]),
+    )
+    texts = [instruction(row["prompt"]) for row in rows]
+    encoder = fit_encoder(config.encoder, texts)
+    vectors = encoder.load()(texts)
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, category in enumerate(_categories(rows, vectors, config, seed)):
+        members[category].append(index)
+    save_encoder(encoder, out)
+    made = [
+        _category(name, [texts[i] for i in own], vectors[own], config.examples) for name, own in sorted(members.items())
+    ]
+    write_shard(out / "part-00000.parquet", Shard(made))
+    return {"categories": len(made), "prompts": len(rows)}
+
+
+def _category(name: str, texts: Sequence[str], vectors: np.ndarray, examples: int) -> Row:
+    shown = list(dict.fromkeys(texts))[:examples]
+    centre = unit(vectors.mean(0)).tolist()
+    return {"prompt_id": name, "category": name, "size": len(texts), "vector": centre, "instructions": shown}
+
+
+def _categories(rows: Sequence[Row], vectors: np.ndarray, config: RubricsConfig, seed: int) -> list[str]:
+    """The category of each row."""
+    if config.categories == "set":
+        return [row["set"] for row in rows]
+    if config.categories == "cluster":
+        means = KMeans(min(config.clusters, len(rows)), n_init=10, random_state=seed % 2**32)
+        return [f"cluster-{label:03}" for label in means.fit_predict(vectors)]
+    given = _given(config.categories)
+    missing = [row for row in rows if instruction(row["prompt"]) not in given]
+    if missing:
+        raise TsalignError(
+            f"rubrics.categories: {config.categories} has no category for {len(missing)} of {len(rows)} prompts, "
+            f"for instance {instruction(missing[0]['prompt'])[:80]!r}; give every prompt one, or use cluster."
+        )
+    return [given[instruction(row["prompt"])] for row in rows]
+
+
+def _given(location: str) -> dict[str, str]:
+    """Instruction -> category, from a file of prompts with that column."""
+    found = {}
+    for record in read([absolute(location)]):
+        try:
+            prompt = parse(record, None)
+        except BadRow as error:
+            raise TsalignError(f"{record.file}:{record.line}: {error}") from None
+        if not isinstance(record.row.get("category"), str):
+            raise TsalignError(f"{record.file}:{record.line}: category: expected text")
+        found[instruction(prompt.messages)] = record.row["category"]
+    return found
+
+
+@dataclass(frozen=True)
+class RubricWriting:
+    """Asks for a category's rubric, showing its example instructions."""
+
+    template: str
+
+    def prompts(self, row: Row) -> list[list[Message]]:
+        """One question a category."""
+        return [render(self.template, instructions=row["instructions"])]
+
+    def read(self, row: Row, answers: list[str]) -> Written:
+        """The category with its `rubric`."""
+        return Written([{"prompt_id": row["prompt_id"], "rubric": part(self.template, "rubric", answers[0])}])
+
+
+@stage_function("citing/rubrics")
+def craft(
+    stage: Stage,
+    teacher: Model | Endpoint,
+    categories: Dataset,
+    template: str,
+    config: RubricsConfig,
+    writing: WritingConfig,
+) -> Folder:
+    """The corpus of rubrics, all of them written by `teacher`.
+
+    A rubric that was once written in this run, for the same example instructions, is not asked for again, even
+    where other categories changed.
+
+    Raises:
+        TsalignError: the rubric of a category does not parse.
+    """
+    rows = list(iterate([categories]))
+    cache = stage.out.parent / CACHE
+    known = {entry["key"]: entry["rubric"] for entry in read_lines(cache)}
+    keys = [fingerprint(teacher, template, writing, row["instructions"]) for row in rows]
+    asked = {row["prompt_id"]: key for row, key in zip(rows, keys) if key not in known}
+    if asked:
+        remove(stage.work)
+        write_shard(stage.work / "asked/part-00000.parquet", Shard([row for row in rows if row["prompt_id"] in asked]))
+        drop_cut_line(cache)
+        within = replace(stage, out=stage.work / "written")
+        questions = Dataset(str(stage.work / "asked"), stage.fingerprint)
+        for row in iterate([write(within, teacher, questions, RubricWriting(template), writing, 0.0)]):
+            known[asked[row["prompt_id"]]] = row["rubric"]
+            append_line(cache, {"key": asked[row["prompt_id"]], "rubric": row["rubric"]})
+        remove(stage.work)
+    stage.log({"rubrics": len(rows), "asked": len(asked)})
+    Corpus(
+        rubrics={row["category"]: known[key] for row, key in zip(rows, keys)},
+        vectors=np.array([row["vector"] for row in rows], np.float32),
+        encoder=load_encoder(UPath(categories.path)),
+        min_similarity=config.min_similarity,
+        fallback=config.fallback,
+    ).save(stage.out)
+    return Folder(str(stage.out), stage.fingerprint)
+
+
+def rubrics_from(location: str) -> Folder:
+    """A corpus that a run wrote, for instance `runs/<run>/rubrics`.
+
+    Raises:
+        TsalignError: the folder holds none.
+    """
+    folder = UPath(location)
+    if not (folder / "rubrics.json").exists():
+        raise TsalignError(f"{location}: no rubrics.json there; expected the folder `rubrics` of a citing run.")
+    content = [(folder / name).read_text() for name in ("rubrics.json", "encoder.json")]
+    return Folder(str(folder if folder.protocol else folder.absolute()), fingerprint(*content))

@@ -1,0 +1,1 @@
+"""PAD: preference-aligned distillation (arXiv 2502.14272)."""

@@ -1,0 +1,104 @@
+"""How often a student reward model orders completions as the teacher and the judge do, before and after an update."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from upath import UPath
+
+from tsalign.common.storage import write_json
+from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows
+from tsalign.evaluation.metrics import agreements
+from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
+from tsalign.scoring import Scorer
+from tsalign.scoring.reward_model import RewardModel
+from tsalign.scoring.stage import add_scores
+
+
+@stage_function("ts_align/agreement")
+def agree(
+    stage: Stage,
+    verdicts: Dataset,
+    base: Dataset,
+    teacher: Scorer,
+    students: tuple[Model, Model],
+    temperature: float,
+) -> Dataset:
+    """Scores of teacher and students on pairs of completions at one temperature, and `summary.json` beside them.
+
+    Args:
+        verdicts: of the newest policy's answers; its pairs are the `newest`.
+        base: the initial policy's answers with `score.judge` and `score.teacher`; its pairs are the `fixed`.
+        students: before and after this iteration's distillation.
+    """
+    arguments = {"base": base, "teacher": teacher, "students": students, "temperature": temperature}
+    scored = map_shards(stage, verdicts, AgreementWorker, arguments, stage.resources.score)
+    summary = summarise(scored)
+    write_json(stage.out / "summary.json", summary)
+    stage.log({"student_agreement": summary["fixed"]["teacher"]["after"]})
+    return scored
+
+
+class AgreementWorker:
+    """Scores the newest policy's and the base's completions of the same prompts."""
+
+    def __init__(self, base: Dataset, teacher: Scorer, students: tuple[Model, Model], temperature: float) -> None:
+        self.base, self.temperature = UPath(base.path), temperature
+        self.teacher = teacher.load()
+        before, after = students
+        self.before = RewardModel(before).load()
+        self.after = self.before if after == before else RewardModel(after).load()
+
+    def __call__(self, rows: list[Row], shard: str) -> Shard:
+        base = {row["prompt_id"]: row for row in read_rows(self.base / shard)}
+        newest = [self._pairs({**row, "score.judge": row["score.policy"]}) for row in rows]
+        fixed = [self._pairs(base[row["prompt_id"]]) for row in rows]
+        failed = add_scores(newest, "score.teacher", self.teacher)
+        for pairs in (newest, fixed):
+            failed |= add_scores(pairs, "score.before", self.before) | add_scores(pairs, "score.after", self.after)
+        bad = [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
+        good = [i for i in range(len(rows)) if i not in failed]
+        return Shard([_joined(rows[i], newest[i], fixed[i]) for i in good], bad)
+
+    def _pairs(self, row: Row) -> Row:
+        """The row with the completions at the temperature only, and their known scores."""
+        at = [i for i, completion in enumerate(row["completions"]) if completion["temperature"] == self.temperature]
+        scores: Row = {name: [row[name][i] for i in at] for name in ("score.judge", "score.teacher") if name in row}
+        return {"prompt": row["prompt"], "completions": [row["completions"][i] for i in at], **scores}
+
+
+def _joined(row: Row, newest: Row, fixed: Row) -> Row:
+    return {
+        **{name: row[name] for name in ("prompt_id", "set")},
+        **{f"newest.{name[6:]}": newest[name] for name in newest if name.startswith("score.")},
+        **{f"fixed.{name[6:]}": fixed[name] for name in fixed if name.startswith("score.")},
+    }
+
+
+def summarise(scored: Dataset) -> dict[str, Any]:
+    """Agreement of the student before and after with teacher and judge, and of teacher with judge."""
+    counted: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for row in iterate([scored]):
+        for pairs in ("fixed", "newest"):
+            for authority in ("teacher", "judge"):
+                for who in ("before", "after", "teacher"):
+                    agreeing, count = agreements(row[f"{pairs}.{authority}"], row[f"{pairs}.{who}"])
+                    total = counted[pairs, authority, who]
+                    total[0] += agreeing
+                    total[1] += count
+
+    def share(*key: str) -> float | None:
+        agreeing, count = counted[key]  # type: ignore[index]
+        return agreeing / count if count else None
+
+    return {
+        pairs: {
+            authority: {who: share(pairs, authority, who) for who in ("before", "after")}
+            for authority in ("teacher", "judge")
+        }
+        | {"teacher_judge": share(pairs, "judge", "teacher")}
+        for pairs in ("fixed", "newest")
+    }

@@ -1,0 +1,72 @@
+"""TS-Align (arXiv 2405.20215): a student proposes the pair, a teacher decides it, both policy and student learn.
+
+Ours where the paper is silent: the student is updated before the policy, keeps a replay share of its earlier
+preferences, and `mining.refresh` (off by default) updates it on random pairs before it selects.
+"""
+
+from __future__ import annotations
+
+from tsalign.data.preferences import load_preferences
+from tsalign.data.prompts import load_prompts, portion
+from tsalign.evaluation.exam import Exam
+from tsalign.recipes.ts_align.agreement import agree
+from tsalign.recipes.ts_align.config import MiningConfig, TSAlignConfig
+from tsalign.recipes.ts_align.mining import mine
+from tsalign.runs.artifacts import Model
+from tsalign.runs.recipe import recipe
+from tsalign.runs.run import Iteration, Run
+from tsalign.scoring import Scorer
+from tsalign.scoring.logprob import LogProb
+from tsalign.scoring.reward_model import RewardModel
+from tsalign.scoring.stage import score
+from tsalign.stages.sampling import sample
+from tsalign.teacher.service import Teacher
+from tsalign.training.stage import train
+
+RANDOM = MiningConfig(strategy="random")
+STUDENT_SELECTS = ("ts-align", "off-policy", "student-only")
+
+
+@recipe("ts-align", TSAlignConfig)
+def ts_align(run: Run, cfg: TSAlignConfig) -> None:
+    """Sample K, let the student rank them and the teacher re-rank best against worst; distil, tune, repeat."""
+    base = policy = run.model(cfg.policy, "policy")
+    student = run.model(cfg.student, "student")
+    prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
+    earlier = [run.stage("earlier", load_preferences, cfg.student_preferences)] if cfg.student_preferences else []
+
+    with run.service(Teacher, cfg.teacher) as teacher:
+        exam = Exam(run, cfg, base, {"teacher": teacher}, tokens_of=base)
+        for it in run.iterations(cfg.iterations):
+            before, refresh = student, cfg.mining.refresh
+            writer = base if cfg.mining.strategy == "off-policy" else policy
+            candidates = it.stage("candidates", sample, writer, portion(prompts, it.number, cfg.data), cfg.sampling)
+
+            preferences = []
+            if refresh:
+                fresh = it.stage("fresh_preferences", mine, candidates, teacher, RANDOM, share=(0.0, refresh))
+                preferences.append(fresh)
+                student = it.stage("student", train, student, preferences, cfg.distill, "student", earlier)
+            if cfg.mining.strategy in STUDENT_SELECTS:
+                ranker = {"student": RewardModel(student)}
+                candidates = it.stage("scores", score, candidates, ranker, share=(refresh, 1.0))
+            preferences.append(it.stage("preferences", mine, candidates, teacher, cfg.mining))
+
+            learning = None
+            if cfg.mining.strategy != "student-only" and not refresh:
+                learning = run.overlap(
+                    it.stage, "student", train, student, preferences, cfg.distill, "student", earlier
+                )
+            reference = {"reference": LogProb(base if cfg.tune.reference == "initial" else policy)}
+            pairs = [it.stage(f"reference_{i}", score, part, reference) for i, part in enumerate(preferences)]
+            policy = it.stage("policy", train, policy, pairs, cfg.tune, "policy")
+            student = learning.result() if learning else student
+            earlier = earlier + preferences
+            run.overlap(examine, it, exam, policy, teacher, (before, student))
+        run.wait()
+
+
+def examine(it: Iteration, exam: Exam, policy: Model, teacher: Scorer, students: tuple[Model, Model]) -> None:
+    """The new policy against the initial one, and the student before and after its update."""
+    verdicts = exam.sit(it, policy)
+    it.stage("agreement", agree, verdicts, exam.base.result(), teacher, students, exam.cfg.temperatures[0])

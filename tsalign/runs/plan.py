@@ -1,0 +1,125 @@
+"""What a run would make and need, as its own stage functions tell it while the recipe is run dry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from upath import UPath
+
+from tsalign.config import Placement, ResourceConfig
+from tsalign.runs.artifacts import Dataset, Folder, Model
+
+Amount = float | None  # None: not known beforehand
+ONE_TASK = Placement()
+
+
+def times(*amounts: Amount) -> Amount:
+    """The product; unknown where a factor is."""
+    product = 1.0
+    for amount in amounts:
+        if amount is None:
+            return None
+        product *= amount
+    return product
+
+
+def plus(*amounts: Amount) -> Amount:
+    """The sum; unknown where a term is."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None
+
+
+def at_most(*amounts: Amount) -> Amount:
+    """The smallest of the known amounts; unknown where none is."""
+    return min((amount for amount in amounts if amount is not None), default=None)
+
+
+@dataclass(frozen=True)
+class ExpectedDataset(Dataset):
+    """Rows that a stage would make.
+
+    Attributes:
+        rows: at most so many.
+        completions: in each row, on average.
+    """
+
+    rows: Amount = None
+    completions: Amount = 0.0
+
+    def shards(self) -> list[UPath]:
+        """None yet."""
+        return []
+
+    def limited(self, rows: Amount) -> Self:
+        """The same with no more than `rows` rows."""
+        return type(self)(self.path, self.fingerprint, None, at_most(self.rows, rows), self.completions)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one stage would do, and where.
+
+    Attributes:
+        who: the model that works, or the service that is asked, by its role; empty where none is.
+        work: unit, such as `completions` -> amount at most.
+    """
+
+    stage: str
+    who: str
+    placement: Placement
+    work: Mapping[str, Amount]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a run would deploy beside its stages; those whose `who` it is ask it."""
+
+    who: str
+    model: str
+    replicas: int
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, in the recipe's order."""
+
+    needs: list[Need] = field(default_factory=list)
+    services: list[Service] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What the `expects` function of a stage function is given in place of a `Stage`."""
+
+    name: str
+    iteration: int
+    resources: ResourceConfig
+    plan: Plan
+
+    def needs(self, who: str, placement: Placement = ONE_TASK, **work: Amount) -> None:
+        """Note who would do how much of what; `_` in a unit's name stands for a space."""
+        units = {unit.replace("_", " "): amount for unit, amount in work.items()}
+        self.plan.needs.append(Need(self.name, who, placement, units))
+
+    def dataset(self, rows: Amount, completions: Amount = 0.0) -> ExpectedDataset:
+        """The rows that the stage would make."""
+        return ExpectedDataset(self.name, self.name, None, rows, completions)
+
+    def model(self, role: str) -> Model:
+        """The model that the stage would make."""
+        return Model(self.name, self.name, role=role)
+
+    def folder(self) -> Folder:
+        """The folder that the stage would make."""
+        return Folder(self.name, self.name)
+
+
+def expected(dataset: Dataset) -> ExpectedDataset:
+    """A dataset of a plan as what it is: all that stages of a plan hand to each other are expected ones."""
+    if not isinstance(dataset, ExpectedDataset):
+        raise TypeError(f"{dataset.path}: made by a run, not by a plan")
+    return dataset

@@ -1,0 +1,60 @@
+"""Stage functions: what a recipe's steps are made of, each known in ledgers by a name and a version of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, Generic, ParamSpec, TypeVar
+
+from tsalign.runs.artifacts import Dataset, Folder, Model
+from tsalign.runs.plan import PlannedStage
+from tsalign.runs.stage import Stage
+
+P = ParamSpec("P")
+A = TypeVar("A", Dataset, Model, Folder)
+
+
+class StageFunction(Generic[P, A]):
+    """A function of a `Stage` and its inputs, and beside it what it would make and need.
+
+    Attributes:
+        name, version: its identity in ledgers. Renaming or moving the function invalidates nothing; raising the
+            version does.
+    """
+
+    def __init__(self, do: Callable[Concatenate[Stage, P], A], name: str, version: int) -> None:
+        self.do: Callable[Concatenate[Stage, P], A] = do
+        self.name, self.version = name, version
+        self.__doc__ = do.__doc__
+        self._expect: Callable[Concatenate[PlannedStage, P], A] | None = None
+
+    def __call__(self, stage: Stage, /, *args: P.args, **kwargs: P.kwargs) -> A:
+        return self.do(stage, *args, **kwargs)
+
+    def expects(self, plan: Callable[Concatenate[PlannedStage, P], A]) -> Callable[Concatenate[PlannedStage, P], A]:
+        """Register the decorated function, which says what this stage would make and need, and does nothing."""
+        self._expect = plan
+        return plan
+
+    def expect(self, stage: PlannedStage, /, *args: P.args, **kwargs: P.kwargs) -> A:
+        """What the stage would make; what it would need is noted in `stage`.
+
+        Raises:
+            NotImplementedError: nobody said.
+        """
+        if self._expect is None:
+            raise NotImplementedError(f"stage function {self.name}: add @{self.name}.expects, for `tsalign plan`")
+        return self._expect(stage, *args, **kwargs)
+
+
+def stage_function(name: str, version: int = 1) -> Callable[[Callable[Concatenate[Stage, P], A]], StageFunction[P, A]]:
+    """Make the decorated function a stage function.
+
+    Args:
+        name: unique, and never changed: finished stages are found by it.
+        version: raised by who changes what the stage computes, so that finished ones are redone.
+    """
+
+    def made(do: Callable[Concatenate[Stage, P], A]) -> StageFunction[P, A]:
+        return StageFunction(do, name, version)
+
+    return made

@@ -1,0 +1,1 @@
+"""Stages in which models write: completions of prompts, and texts about rows."""
