@@ -258,42 +258,56 @@ def test_kind_says_what_a_teacher_can(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_vllm_writes_requests_of_all_settings_beside_each_other(
     models: dict[str, Model], ray_session: None, local: LogprobEngine
 ) -> None:
-    from tsalign.teacher.writers import Wanted
+    from tsalign.teacher.writers import GenerationRequest
 
     prompts = [encode_prompt(local.tokenizer, prompt) for prompt in PROMPTS]
-    wanted = [
-        Wanted(prompt, seed, float(seed % 2), 1.0, 8, (), 2 if seed % 3 else None)
+    requests = [
+        GenerationRequest(prompt, seed, float(seed % 2), 1.0, 8, (), 2 if seed % 3 else None)
         for seed, prompt in enumerate(prompts)
     ]
-    together, alone, stopped, refused = ray.get(_write.remote(models["policy"], wanted))
+    together, alone, stopped, refused = ray.get(_write.remote(models["policy"], requests))
     assert [one.completion for one in together] == [one.completion for one in alone]
-    greedy = [Request([], 0, 0.0, one.prompt_ids) for one in wanted if not one.temperature]
-    written = [one.completion for one, want in zip(together, wanted) if not want.temperature]
+    greedy = [Request([], 0, 0.0, one.prompt_ids) for one in requests if not one.temperature]
+    written = [one.completion for one, request in zip(together, requests) if not request.temperature]
     assert written == local.generate(greedy)
-    assert [one.shown is None for one in together] == [want.top is None for want in wanted]
-    for one, want in zip(together, wanted):
-        if one.shown is not None:
-            (expected,) = local.logprobs([(want.prompt_ids, one.completion.token_ids)])
-            assert [shown.logprob for shown in one.shown] == pytest.approx(expected, abs=1e-3)
-            assert all(len(shown.top) == 2 and shown.top[0][1] >= shown.top[1][1] for shown in one.shown)
+    assert [one.logprobs is None for one in together] == [request.top_logprobs is None for request in requests]
+    for one, request in zip(together, requests):
+        if one.logprobs is not None:
+            (expected,) = local.logprobs([(request.prompt_ids, one.completion.token_ids)])
+            assert [at.logprob for at in one.logprobs] == pytest.approx(expected, abs=1e-3)
+            assert all(len(at.top) == 2 and at.top[0][1] >= at.top[1][1] for at in one.logprobs)
     assert stopped.completion.text == ""
     assert "maximum context length is 128" in refused
 
 
 @ray.remote
-def _write(model: Model, wanted: list[Any]) -> Any:
+def _write(model: Model, requests: list[Any]) -> Any:
+    import psutil
+    from vllm.exceptions import VLLMClientError
+    from vllm.v1.engine.exceptions import EngineDeadError
+
     from tsalign.teacher.writers import VLLMWriter
 
     async def ask() -> Any:
         writer = VLLMWriter(model, SAMPLING, tensor_parallel=1)
-        together = await asyncio.gather(*map(writer.write, wanted))
-        alone = [await writer.write(one) for one in wanted]
+        together = await asyncio.gather(*map(writer.write, requests))
+        alone = [await writer.write(one) for one in requests]
         first = together[0].completion.text.split()[0]
-        stopped = await writer.write(wanted[0]._replace(stop=(first,)))
-        with pytest.raises(ValueError, match="vLLM refuses the request") as refused:
-            await writer.write(wanted[0]._replace(prompt_ids=[1] * 500))
-        assert (await writer.write(wanted[0])).completion == alone[0].completion, "the engine goes on"
-        writer.check()
+        stopped = await writer.write(requests[0]._replace(stop=(first,)))
+        with pytest.raises(VLLMClientError) as refused:
+            await writer.write(requests[0]._replace(prompt_ids=[1] * 500))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(writer.write(requests[0]._replace(max_tokens=110)), 0.001)
+        assert writer.engine.get_num_unfinished_requests() == 0, "what nobody waits for is not written"
+        assert (await writer.write(requests[0])).completion == alone[0].completion, "the engine goes on"
+        await writer.check()
+
+        (core,) = [one for one in psutil.Process().children(recursive=True) if "EngineCore" in one.name()]
+        core.kill()
+        with pytest.raises(EngineDeadError):
+            await writer.write(requests[0])
+        with pytest.raises(EngineDeadError):
+            await writer.check()
         return together, alone, stopped, repr(refused.value)
 
     return asyncio.run(ask())

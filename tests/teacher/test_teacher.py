@@ -208,9 +208,9 @@ def replica(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _request(count: int) -> Any:
-    from tsalign.teacher.app import Request
+    from tsalign.teacher.app import ScoreRequest
 
-    return Request.model_validate(body(*ITEMS[:count]))
+    return ScoreRequest.model_validate(body(*ITEMS[:count]))
 
 
 class Fake(torch.nn.Module):
@@ -260,10 +260,10 @@ def test_health_answers_and_the_queue_is_bounded_while_the_model_works(replica: 
 
 
 def test_a_number_that_is_not_finite_is_null_and_ranks_last(replica: Any, run: Any) -> None:
-    from tsalign.teacher.app import Request
+    from tsalign.teacher.app import ScoreRequest
 
     replica.model = Fake(lambda lengths: lengths.where(lengths != lengths.median(), torch.nan))
-    request = Request.model_validate({"items": [{"prompt": "x", "completions": ["a", "b b", "c c c"]}]})
+    request = ScoreRequest.model_validate({"items": [{"prompt": "x", "completions": ["a", "b b", "c c c"]}]})
     answer = run(replica.rank(request))
     assert [score is None for score in answer.scores[0]] == [False, True, False]
     assert answer.rankings == [[2, 0, 1]]

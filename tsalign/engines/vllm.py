@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from tsalign.common.storage import local_folder
 from tsalign.config import SamplingConfig
@@ -23,30 +25,43 @@ if not torch.cuda.is_available():
 from vllm import LLM, SamplingParams, TokensPrompt
 
 
+def engine_arguments(model: Model, sampling: SamplingConfig, tensor_parallel: int) -> dict[str, Any]:
+    """What vLLM is told about a model, besides its folder."""
+    arguments: dict[str, Any] = {
+        "revision": model.revision,
+        "trust_remote_code": model.trust_remote_code,
+        "dtype": model.dtype,
+        "max_model_len": sampling.max_model_len,
+        "tensor_parallel_size": tensor_parallel,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    if torch.cuda.is_available():
+        return arguments | {"gpu_memory_utilization": sampling.gpu_memory}
+    return arguments | {
+        "enforce_eager": True,
+        "dtype": "float32" if model.dtype == "auto" else model.dtype,
+        # On CPU, vLLM cannot rewind the seeded generator of a request whose prompt it reads in pieces.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(8192, sampling.max_model_len),
+    }
+
+
+def completion(output: Any, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> Completion:
+    """A completion as vLLM's `CompletionOutput` holds it; with `stop` its text ends before the one that was found."""
+    ids = list(output.token_ids)
+    text = output.text.strip() if stop else decode(tokenizer, ids)
+    return Completion(text, ids, "length" if output.finish_reason == "length" else "stop")
+
+
 class VLLMEngine:
     """vLLM's offline `LLM`: continuous batching, prefix caching across the K completions of a prompt."""
 
     def __init__(self, model: Model, sampling: SamplingConfig, tensor_parallel: int) -> None:
         self.sampling, self.counts = sampling, Counter[str]()
         self.tokenizer = load_tokenizer(model)
-        cuda = torch.cuda.is_available()
-        options: dict[str, Any] = {"gpu_memory_utilization": sampling.gpu_memory}
-        if not cuda:
-            # On CPU, vLLM cannot rewind the seeded generator of a request whose prompt it reads in pieces.
-            whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, sampling.max_model_len)}
-            options = {"enforce_eager": True, **whole}
-        options["dtype"] = model.dtype if cuda or model.dtype != "auto" else "float32"
         with local_folder(model.path) as folder:
-            self.llm = LLM(
-                model=folder,
-                revision=model.revision,
-                trust_remote_code=model.trust_remote_code,
-                max_model_len=sampling.max_model_len,
-                tensor_parallel_size=tensor_parallel,
-                enable_prefix_caching=True,
-                disable_log_stats=True,
-                **options,
-            )
+            self.llm = LLM(folder, **engine_arguments(model, sampling, tensor_parallel))
 
     def generate(self, requests: list[Request]) -> list[Completion | Failed]:
         """One completion a request, in order."""
@@ -56,7 +71,8 @@ class VLLMEngine:
             [self._parameters(requests[i]) for i in prompts],
             use_tqdm=False,
         )
-        done.update(zip(prompts, (self._completion(output.outputs[0]) for output in outputs)))
+        made = (completion(output.outputs[0], self.tokenizer, self.sampling.stop) for output in outputs)
+        done.update(zip(prompts, made))
         return [done[i] for i in range(len(requests))]
 
     def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
@@ -94,8 +110,3 @@ class VLLMEngine:
             max_tokens=self.sampling.max_tokens,
             stop=list(self.sampling.stop) or None,
         )
-
-    def _completion(self, output: Any) -> Completion:
-        ids = list(output.token_ids)
-        text = output.text.strip() if self.sampling.stop else decode(self.tokenizer, ids)
-        return Completion(text, ids, "length" if output.finish_reason == "length" else "stop")

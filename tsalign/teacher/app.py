@@ -18,15 +18,15 @@ from tsalign.data.tensors import padding_id
 from tsalign.runs.artifacts import Model
 from tsalign.scoring.reward_model import RewardModel, score_sequences
 from tsalign.teacher.client import CHUNK
-from tsalign.teacher.serving import Admission, Body, Message, deployment_options, guarded
+from tsalign.teacher.serving import Admission, Body, ChatMessage, deployment_options, guarded
 
 BATCH_WAIT_SECONDS = 0.005
 
 
-class Item(Body):
+class ScoreItem(Body):
     """A prompt and the completions that compete for it."""
 
-    prompt: str | Annotated[list[Message], Field(min_length=1)]
+    prompt: str | Annotated[list[ChatMessage], Field(min_length=1)]
     completions: list[str] = Field(min_length=1)
 
     def conversation(self) -> list[dict[str, str]]:
@@ -36,10 +36,10 @@ class Item(Body):
         return [message.model_dump() for message in self.prompt]
 
 
-class Request(Body):
+class ScoreRequest(Body):
     """What `/v1/score` and `/v1/rank` take."""
 
-    items: list[Item] = Field(min_length=1)
+    items: list[ScoreItem] = Field(min_length=1)
 
 
 class Scores(BaseModel):
@@ -83,24 +83,24 @@ class TeacherReplica:
         return {"status": "ok", "model": self.name}
 
     @api.post("/v1/score", **guarded)
-    async def score(self, request: Request) -> Scores:
+    async def score(self, request: ScoreRequest) -> Scores:
         """A score for every completion; higher is better."""
         return await self._scores(request)
 
     @api.post("/v1/rank", **guarded)
-    async def rank(self, request: Request) -> Rankings:
+    async def rank(self, request: ScoreRequest) -> Rankings:
         """The completions of every item, best first; the earlier one first where they tie."""
         result = await self._scores(request)
         return Rankings(**result.model_dump(), rankings=[best_first(scores) for scores in result.scores])
 
-    async def _scores(self, request: Request) -> Scores:
+    async def _scores(self, request: ScoreRequest) -> Scores:
         with self.admission.admit(sum(len(item.completions) for item in request.items)):
             sequences = await asyncio.to_thread(self._encode, request)
             values = iter(await asyncio.gather(*map(self._score, sequences)))
         scores = [[next(values) for _ in item.completions] for item in request.items]
         return Scores(scores=scores, tokens=sum(map(len, sequences)), model=self.name)
 
-    def _encode(self, request: Request) -> list[list[int]]:
+    def _encode(self, request: ScoreRequest) -> list[list[int]]:
         sequences = []
         for index, item in enumerate(request.items):
             conversation = item.conversation()

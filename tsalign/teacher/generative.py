@@ -16,9 +16,18 @@ from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.runs.artifacts import Model
-from tsalign.teacher.openai_format import ChatWish, TextWish, Wish, answer, chat_choice, invalid, refused, text_choice
+from tsalign.teacher.openai_format import (
+    BaseRequest,
+    ChatCompletionRequest,
+    CompletionRequest,
+    chat_choice,
+    invalid,
+    refused,
+    response,
+    text_choice,
+)
 from tsalign.teacher.serving import Admission, deployment_options, guarded
-from tsalign.teacher.writers import Wanted, Written, open_writer
+from tsalign.teacher.writers import Generation, GenerationRequest, open_writer
 
 # `serve.ingress` copies the routes when the class is made: what they use stands above it.
 api = FastAPI(
@@ -37,9 +46,9 @@ class GenerativeReplica:
         self.admission, self.room = Admission(config.max_pending), config.max_model_len
         self.writer = open_writer(model, config)
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Serve replaces the replica when this raises."""
-        self.writer.check()
+        await self.writer.check()
 
     @api.get("/healthz")
     async def healthz(self) -> dict[str, str]:
@@ -52,36 +61,40 @@ class GenerativeReplica:
         return {"object": "list", "data": [{"id": self.name, "object": "model", "owned_by": "tsalign"}]}
 
     @api.post("/v1/chat/completions", **guarded)
-    async def chat(self, wish: ChatWish) -> dict[str, Any]:
+    async def chat(self, request: ChatCompletionRequest) -> dict[str, Any]:
         """`n` replies to a conversation."""
-        top = wish.top_logprobs if wish.logprobs else None
-        with self.admission.admit(wish.n):
-            prompt = await asyncio.to_thread(self._encode_chat, wish)
-            written = await self._write(wish, prompt, wish.max_tokens, top)
-        choices = [chat_choice(one, self.writer.tokenizer) for one in written]
-        return self._answer("chat.completion", choices, [prompt], written)
+        top = request.top_logprobs if request.logprobs else None
+        with self.admission.admit(request.n):
+            prompt = await asyncio.to_thread(self._encode_chat, request)
+            made = await self._generate(request, prompt, request.max_tokens, top)
+        choices = [chat_choice(one, self.writer.tokenizer) for one in made]
+        return self._response("chat.completion", choices, [prompt], made)
 
     @api.post("/v1/completions", **guarded)
-    async def complete(self, wish: TextWish) -> dict[str, Any]:
+    async def complete(self, request: CompletionRequest) -> dict[str, Any]:
         """`n` continuations of each prompt, prompt by prompt."""
-        texts = [wish.prompt] if isinstance(wish.prompt, str) else wish.prompt
-        with self.admission.admit(wish.n * len(texts)):
+        texts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
+        with self.admission.admit(request.n * len(texts)):
             prompts = [self.writer.tokenizer(text).input_ids for text in texts]
-            each = await asyncio.gather(*(self._write(wish, ids, wish.max_tokens, wish.logprobs) for ids in prompts))
-        written = [one for own in each for one in own]
-        choices = [text_choice(one, self.writer.tokenizer) for one in written]
-        return self._answer("text_completion", choices, prompts, written)
+            each = await asyncio.gather(
+                *(self._generate(request, ids, request.max_tokens, request.logprobs) for ids in prompts)
+            )
+        made = [one for own in each for one in own]
+        choices = [text_choice(one, self.writer.tokenizer) for one in made]
+        return self._response("text_completion", choices, prompts, made)
 
-    def _encode_chat(self, wish: ChatWish) -> list[int]:
+    def _encode_chat(self, request: ChatCompletionRequest) -> list[int]:
         try:
-            return encode_prompt(self.writer.tokenizer, [message.model_dump() for message in wish.messages])
+            return encode_prompt(self.writer.tokenizer, [message.model_dump() for message in request.messages])
         except TsalignError as error:
             raise HTTPException(400, str(error)) from error
 
-    async def _write(self, wish: Wish, prompt: list[int], max_tokens: int | None, top: int | None) -> list[Written]:
+    async def _generate(
+        self, request: BaseRequest, prompt: list[int], max_tokens: int | None, top: int | None
+    ) -> list[Generation]:
         """`n` completions, the i-th with seed `seed + i`, as vLLM does."""
-        if wish.model not in (None, self.name):
-            raise HTTPException(404, f"no model {wish.model!r} here; this is {self.name!r}")
+        if request.model not in (None, self.name):
+            raise HTTPException(404, f"no model {request.model!r} here; this is {self.name!r}")
         if not prompt:
             raise HTTPException(400, "the prompt has no tokens")
         room = self.room - len(prompt)
@@ -89,15 +102,16 @@ class GenerativeReplica:
             raise HTTPException(
                 400, f"{len(prompt)} prompt tokens and {max_tokens or 1} new ones; max_model_len is {self.room}"
             )
-        seed = secrets.randbits(62) if wish.seed is None else wish.seed
-        common = (wish.temperature, wish.top_p, max_tokens or room, wish.stops(), top)
-        return await asyncio.gather(*(self.writer.write(Wanted(prompt, seed + i, *common)) for i in range(wish.n)))
+        seed = secrets.randbits(62) if request.seed is None else request.seed
+        common = (request.temperature, request.top_p, max_tokens or room, request.stops(), top)
+        wanted = (GenerationRequest(prompt, seed + i, *common) for i in range(request.n))
+        return await asyncio.gather(*map(self.writer.write, wanted))
 
-    def _answer(
-        self, kind: str, choices: list[dict[str, Any]], prompts: list[list[int]], written: list[Written]
+    def _response(
+        self, kind: str, choices: list[dict[str, Any]], prompts: list[list[int]], made: list[Generation]
     ) -> dict[str, Any]:
-        usage = sum(map(len, prompts)), sum(len(one.completion.token_ids) for one in written)
-        return answer(kind, self.name, self.fingerprint, choices, usage)
+        usage = sum(map(len, prompts)), sum(len(one.completion.token_ids) for one in made)
+        return response(kind, self.name, self.fingerprint, choices, usage)
 
 
 def application(model: Model, config: TeacherConfig, token: str | None) -> serve.Application:

@@ -11,15 +11,15 @@ from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse
 from transformers import PreTrainedTokenizerBase
 
-from tsalign.teacher.serving import Body, Message
-from tsalign.teacher.writers import Shown, Written
+from tsalign.teacher.serving import Body, ChatMessage
+from tsalign.teacher.writers import Generation, TokenLogprob
 
 MAX_TOP = 20  # vLLM's own limit
 MAX_CHOICES = 128
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 500: "server_error"}
 
 
-class Wish(Body):
+class BaseRequest(Body):
     """What both routes take. Parameters that have no effect here are refused, not ignored."""
 
     model: str | None = None
@@ -36,10 +36,10 @@ class Wish(Body):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class ChatWish(Wish):
+class ChatCompletionRequest(BaseRequest):
     """What `/v1/chat/completions` takes."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(
         None,
         ge=1,
@@ -50,7 +50,7 @@ class ChatWish(Wish):
     top_logprobs: int = Field(0, ge=0, le=MAX_TOP)
 
 
-class TextWish(Wish):
+class CompletionRequest(BaseRequest):
     """What `/v1/completions` takes."""
 
     prompt: str | Annotated[list[str], Field(min_length=1)]
@@ -58,8 +58,8 @@ class TextWish(Wish):
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP)
 
 
-def answer(kind: str, model: str, fingerprint: str, choices: list[dict[str, Any]], usage: tuple[int, int]) -> Any:
-    """The body of an answer; `usage` is tokens of prompts and of completions."""
+def response(kind: str, model: str, fingerprint: str, choices: list[dict[str, Any]], usage: tuple[int, int]) -> Any:
+    """The body of a response; `usage` is tokens of prompts and of completions."""
     return {
         "id": f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{secrets.token_hex(12)}",
         "object": kind,
@@ -71,35 +71,34 @@ def answer(kind: str, model: str, fingerprint: str, choices: list[dict[str, Any]
     }
 
 
-def chat_choice(written: Written, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def chat_choice(made: Generation, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """One of the `choices` of a chat."""
-    text, _, finish = written.completion
-    shown = {"content": [_entry(one, tokenizer) for one in written.shown]} if written.shown is not None else None
-    return {"message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": shown}
+    text, _, finish = made.completion
+    logprobs = None if made.logprobs is None else {"content": [_chat_logprob(one, tokenizer) for one in made.logprobs]}
+    return {"message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": logprobs}
 
 
-def text_choice(written: Written, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def text_choice(made: Generation, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """One of the `choices` of a completion."""
-    text, _, finish = written.completion
-    return {"text": text, "finish_reason": finish, "logprobs": _columns(written.shown, tokenizer)}
+    text, _, finish = made.completion
+    logprobs = None if made.logprobs is None else _text_logprobs(made.logprobs, tokenizer)
+    return {"text": text, "finish_reason": finish, "logprobs": logprobs}
 
 
-def _entry(shown: Shown, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _chat_logprob(at: TokenLogprob, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     def one(token: int, logprob: float) -> dict[str, Any]:
         text = str(tokenizer.decode([token]))
         return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
-    return {**one(shown.token, shown.logprob), "top_logprobs": [one(*likely) for likely in shown.top]}
+    return {**one(at.token, at.logprob), "top_logprobs": [one(*likely) for likely in at.top]}
 
 
-def _columns(shown: list[Shown] | None, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any] | None:
-    if shown is None:
-        return None
-    texts = [str(tokenizer.decode([one.token])) for one in shown]
+def _text_logprobs(logprobs: list[TokenLogprob], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    texts = [str(tokenizer.decode([one.token])) for one in logprobs]
     return {
         "tokens": texts,
-        "token_logprobs": [one.logprob for one in shown],
-        "top_logprobs": [{str(tokenizer.decode([token])): logp for token, logp in one.top} for one in shown],
+        "token_logprobs": [one.logprob for one in logprobs],
+        "top_logprobs": [{str(tokenizer.decode([token])): logp for token, logp in one.top} for one in logprobs],
         "text_offset": [sum(map(len, texts[:index])) for index in range(len(texts))],
     }
 

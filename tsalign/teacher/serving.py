@@ -24,7 +24,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Message(Body):
+class ChatMessage(Body):
     """One turn of a conversation."""
 
     role: str
@@ -60,7 +60,7 @@ class Admission:
         if count > self.limit:
             raise HTTPException(413, f"{count} completions in one request; send at most {self.limit}")
         if self.pending + count > self.limit:
-            message = f"{self.pending} of {self.limit} sequences are waiting; come back later"
+            message = f"{self.pending} of {self.limit} sequences are waiting; try again in {RETRY_AFTER_SECONDS} s"
             raise HTTPException(429, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         self.pending += count
         try:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
 from collections import defaultdict
-from concurrent.futures import Future
-from itertools import count
 from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
 
 import torch
 from ray import serve
 
+from tsalign.common.storage import local_folder
 from tsalign.config import SamplingConfig, TeacherConfig
 from tsalign.data.batching import by_tokens
-from tsalign.data.chat import decode
+from tsalign.data.chat import load_tokenizer
 from tsalign.data.tensors import pad
 from tsalign.engines import Completion, Request
 from tsalign.runs.artifacts import Model
@@ -23,8 +21,12 @@ from tsalign.runs.artifacts import Model
 BATCH_WAIT_SECONDS = 0.005
 
 
-class Wanted(NamedTuple):
-    """One completion to write, of `prompt_ids`; `top` likeliest tokens shown at each place, none shown at None."""
+class GenerationRequest(NamedTuple):
+    """One completion to write for `prompt_ids`.
+
+    Attributes:
+        top_logprobs: how many of the likeliest tokens to report at each position; None: no log-probs at all.
+    """
 
     prompt_ids: list[int]
     seed: int
@@ -32,10 +34,10 @@ class Wanted(NamedTuple):
     top_p: float
     max_tokens: int
     stop: tuple[str, ...]
-    top: int | None
+    top_logprobs: int | None
 
 
-class Shown(NamedTuple):
+class TokenLogprob(NamedTuple):
     """A token of a completion and its log-prob at temperature 1, and the same of the likeliest there, best first."""
 
     token: int
@@ -43,11 +45,11 @@ class Shown(NamedTuple):
     top: list[tuple[int, float]]
 
 
-class Written(NamedTuple):
-    """A completion; `shown` holds an entry a token where that was wanted."""
+class Generation(NamedTuple):
+    """A completion; `logprobs` holds an entry a token where the request asks for them."""
 
     completion: Completion
-    shown: list[Shown] | None
+    logprobs: list[TokenLogprob] | None
 
 
 class Writer(Protocol):
@@ -55,10 +57,10 @@ class Writer(Protocol):
 
     tokenizer: Any
 
-    async def write(self, wanted: Wanted) -> Written: ...
+    async def write(self, request: GenerationRequest) -> Generation: ...
 
-    def check(self) -> None:
-        """Raises RuntimeError once it cannot write any more."""
+    async def check(self) -> None:
+        """Raises once it cannot write any more."""
 
 
 def open_writer(model: Model, config: TeacherConfig) -> Writer:
@@ -79,128 +81,101 @@ class HFWriter:
         self.tokenizer = self.engine.tokenizer
         self._batch.set_max_batch_size(max_batch_size)  # type: ignore[attr-defined]
 
-    async def write(self, wanted: Wanted) -> Written:
-        """One completion, written together with what others want."""
-        return await self._batch(wanted)
+    async def write(self, request: GenerationRequest) -> Generation:
+        """One completion, written together with those of other requests."""
+        return await self._batch(request)
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Nothing runs between batches that could end."""
 
     @serve.batch(batch_wait_timeout_s=BATCH_WAIT_SECONDS)
-    async def _batch(self, batch: list[Wanted]) -> list[Written]:
+    async def _batch(self, batch: list[GenerationRequest]) -> list[Generation]:
         return await asyncio.to_thread(self._generate, batch)
 
-    def _generate(self, batch: list[Wanted]) -> list[Written]:
-        alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for index, wanted in enumerate(batch):
-            alike[wanted.top_p, wanted.max_tokens, wanted.stop].append(index)
+    def _generate(self, batch: list[GenerationRequest]) -> list[Generation]:
+        by_settings: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for index, request in enumerate(batch):
+            by_settings[request.top_p, request.max_tokens, request.stop].append(index)
         completions: dict[int, Completion] = {}
-        for (top_p, max_tokens, stop), members in alike.items():
+        for (top_p, max_tokens, stop), members in by_settings.items():
             changes = {"top_p": top_p, "max_tokens": max_tokens, "stop": stop}
             self.engine.sampling = self.engine.sampling.model_copy(update=changes)
             requests = [Request([], batch[i].seed, batch[i].temperature, batch[i].prompt_ids) for i in members]
             completions.update(zip(members, self.engine.generate(requests)))  # type: ignore[arg-type]
-        shown = self._show([(batch[i].prompt_ids, completions[i].token_ids, batch[i].top) for i in range(len(batch))])
-        return [Written(completions[i], shown.get(i)) for i in range(len(batch))]
+        logprobs = self._logprobs(batch, completions)
+        return [Generation(completions[i], logprobs.get(i)) for i in range(len(batch))]
 
     @torch.inference_mode()
-    def _show(self, written: list[tuple[list[int], list[int], int | None]]) -> dict[int, list[Shown]]:
-        """Log-probs by a second pass over those that want them: (prompt ids, response ids, top)."""
-        wanting = [i for i, (_, _, top) in enumerate(written) if top is not None]
+    def _logprobs(
+        self, requests: list[GenerationRequest], completions: dict[int, Completion]
+    ) -> dict[int, list[TokenLogprob]]:
+        """Log-probs by a second pass over the completions whose requests ask for them, by index."""
         found = {}
-        budget = self.engine.sampling.batch_tokens
-        for batch in by_tokens([len(written[i][0]) + len(written[i][1]) for i in wanting], budget):
-            members = [wanting[i] for i in batch]
-            padded = pad(
-                [written[i][0] + written[i][1] for i in members], self.engine.padding, self.engine.model.device
-            )
-            longest = max(len(written[i][1]) for i in members)
+        asking = [index for index, request in enumerate(requests) if request.top_logprobs is not None]
+        sequences = {i: requests[i].prompt_ids + completions[i].token_ids for i in asking}
+        for batch in by_tokens([len(sequences[i]) for i in asking], self.engine.sampling.batch_tokens):
+            members = [asking[i] for i in batch]
+            padded = pad([sequences[i] for i in members], self.engine.padding, self.engine.model.device)
+            longest = max(len(completions[i].token_ids) for i in members)
             logits = self.engine.model(**padded._asdict(), use_cache=False, logits_to_keep=longest + 1).logits
             for index, row in zip(members, logits[:, :-1].float().log_softmax(-1)):
-                _, response, top = written[index]
-                found[index] = _shown(row[longest - len(response) :], response, top or 0)
+                response = completions[index].token_ids
+                found[index] = _by_token(row[longest - len(response) :], response, requests[index].top_logprobs or 0)
         return found
 
 
-def _shown(logps: torch.Tensor, response: list[int], top: int) -> list[Shown]:
-    """Log-probs [R, V] of a response of R tokens, as entries."""
+def _by_token(logps: torch.Tensor, response: list[int], top: int) -> list[TokenLogprob]:
+    """From log-probs [R, V] of a response of R tokens, an entry a token."""
     own = logps.gather(1, torch.tensor(response, device=logps.device)[:, None])[:, 0].tolist()
     best, tokens = logps.topk(top)
     likeliest = [list(zip(*pair)) for pair in zip(tokens.tolist(), best.tolist())]
-    return [Shown(*entry) for entry in zip(response, own, likeliest)]
+    return [TokenLogprob(*entry) for entry in zip(response, own, likeliest)]
 
 
 class VLLMWriter:
-    """Continuous batching: a thread steps vLLM's engine while there is work; requests join and leave at any step."""
+    """vLLM's `AsyncLLM`, its engine in a process of its own: requests join and leave the batch at every step."""
 
     def __init__(self, model: Model, sampling: SamplingConfig, tensor_parallel: int) -> None:
-        from tsalign.engines.vllm import VLLMEngine
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
 
-        engine = VLLMEngine(model, sampling, tensor_parallel)
-        self.tokenizer, self._core = engine.tokenizer, engine.llm.llm_engine
-        self._inbox: queue.SimpleQueue[tuple[Wanted, Future[Written]]] = queue.SimpleQueue()
-        self._waiting: dict[str, tuple[Wanted, Future[Written]]] = {}
-        self._numbers = count()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        from tsalign.engines.vllm import engine_arguments
 
-    async def write(self, wanted: Wanted) -> Written:
-        """One completion, written beside all others that are under way."""
-        future: Future[Written] = Future()
-        self._inbox.put((wanted, future))
-        return await asyncio.wrap_future(future)
+        self.tokenizer = load_tokenizer(model)
+        with local_folder(model.path) as folder:
+            arguments = AsyncEngineArgs(folder, **engine_arguments(model, sampling, tensor_parallel))
+            self.engine = AsyncLLM.from_engine_args(arguments)
 
-    def check(self) -> None:
-        """Raises RuntimeError when vLLM's engine has failed."""
-        if not self._thread.is_alive():
-            raise RuntimeError("vLLM's engine has stopped")
-
-    def _work(self) -> None:
-        try:
-            while True:
-                while not self._waiting or not self._inbox.empty():
-                    self._add(*self._inbox.get())
-                outputs: list[Any] = self._core.step()
-                for output in outputs:
-                    if output.finished:
-                        wanted, future = self._waiting.pop(output.request_id)
-                        future.set_result(self._written(wanted, output.outputs[0]))
-        except Exception as error:
-            for _, future in self._waiting.values():
-                future.set_exception(RuntimeError(f"vLLM's engine failed: {error!r}"))
-            raise
-
-    def _add(self, wanted: Wanted, future: Future[Written]) -> None:
+    async def write(self, request: GenerationRequest) -> Generation:
+        """One completion, written beside all others that are under way; cancelling it takes it out of the batch."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        if not future.set_running_or_notify_cancel():
-            return
-        name = str(next(self._numbers))
-        try:
-            parameters = SamplingParams(
-                seed=wanted.seed,
-                temperature=wanted.temperature,
-                top_p=wanted.top_p,
-                max_tokens=wanted.max_tokens,
-                stop=list(wanted.stop) or None,
-                logprobs=wanted.top,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            self._core.add_request(name, TokensPrompt(prompt_token_ids=wanted.prompt_ids), parameters)
-        except Exception as error:  # whatever is wrong with this one, the others go on
-            future.set_exception(ValueError(f"vLLM refuses the request: {error}"))
-        else:
-            self._waiting[name] = wanted, future
+        parameters = SamplingParams(
+            seed=request.seed,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=request.max_tokens,
+            stop=list(request.stop) or None,
+            logprobs=request.top_logprobs,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        prompt = TokensPrompt(prompt_token_ids=request.prompt_ids)
+        (made,) = [output async for output in self.engine.generate(prompt, parameters, uuid4().hex)]
+        return self._generation(request, made.outputs[0])
 
-    def _written(self, wanted: Wanted, output: Any) -> Written:
-        ids = list(output.token_ids)
-        text = output.text.strip() if wanted.stop else decode(self.tokenizer, ids)
-        completion = Completion(text, ids, "length" if output.finish_reason == "length" else "stop")
-        if wanted.top is None:
-            return Written(completion, None)
-        shown = []
-        for token, at in zip(ids, output.logprobs):
+    async def check(self) -> None:
+        """Raises vLLM's `EngineDeadError` once the engine has failed."""
+        await self.engine.check_health()
+
+    def _generation(self, request: GenerationRequest, output: Any) -> Generation:
+        from tsalign.engines.vllm import completion
+
+        made = completion(output, self.tokenizer, request.stop)
+        if request.top_logprobs is None:
+            return Generation(made, None)
+        logprobs = []
+        for token, at in zip(made.token_ids, output.logprobs):
             best = sorted(((other, entry.logprob) for other, entry in at.items()), key=lambda pair: -pair[1])
-            shown.append(Shown(token, at[token].logprob, best[: wanted.top]))
-        return Written(completion, shown)
+            logprobs.append(TokenLogprob(token, at[token].logprob, best[: request.top_logprobs]))
+        return Generation(made, logprobs)
