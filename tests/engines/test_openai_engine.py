@@ -47,7 +47,6 @@ def test_answers_keep_the_order_and_are_asked_once() -> None:
         (other_seed,) = asked.generate([REQUESTS[0]._replace(seed=2**31 + 9)])
     assert len(seen) == 7
     assert other_seed == Completion("question 0 9", [], "stop"), "seeds fit 32 bits"
-    assert (asked.calls, asked.tokens) == (7, 49)
     assert asked.counts == {"calls": 7, "tokens": 49}
     assert min(seen, key=lambda body: body["seed"]) == {
         "model": "a-model",

@@ -186,9 +186,9 @@ def test_engine_at_the_service_writes_what_the_local_engine_writes(teacher: Teac
     engine = open_engine(teacher.endpoint(), SAMPLING)
     made, expected = engine.generate(requests + requests[:3]), local.generate(requests)
     assert [one.text for one in made] == [one.text for one in [*expected, *expected[:3]]]
-    assert engine.calls == len(PROMPTS), "equal requests are asked once"
+    assert engine.counts["calls"] == len(PROMPTS), "equal requests are asked once"
     prompts = sum(len(encode_prompt(local.tokenizer, prompt)) for prompt in PROMPTS)
-    assert engine.tokens == prompts + sum(len(one.token_ids) for one in expected)
+    assert engine.counts["tokens"] == prompts + sum(len(one.token_ids) for one in expected)
 
 
 def test_engine_refused_by_the_service(teacher: Teacher) -> None:

@@ -61,8 +61,8 @@ def test_scores_are_those_of_the_reward_model(teacher: Teacher) -> None:
     scorer = teacher.client().load()
     direct = RewardModel(model_from(teacher.config, "teacher")).load()(ITEMS)
     assert scorer(ITEMS) == pytest.approx(direct, abs=1e-5)
-    assert scorer.calls == len(ITEMS)
-    assert scorer.tokens > len(ITEMS)
+    assert scorer.counts["calls"] == len(ITEMS)
+    assert scorer.counts["tokens"] > len(ITEMS)
     assert len(set(direct)) > len(ITEMS) // 2, "the model should tell completions apart"
 
 

@@ -66,22 +66,12 @@ class OpenAIEngine:
     def __init__(self, endpoint: Endpoint, sampling: SamplingConfig, tensor_parallel: int = 1) -> None:
         self.endpoint, self.sampling = endpoint, sampling
         self.counts: Counter[str] = Counter()
-        self._spent: Counter[str] = Counter()  # as `counts`, since the engine was opened
+        self._spent_tokens = 0
         self._cache: dict[bytes, Completion] = {}
         self._lock = threading.Lock()
         self._client = RetryingClient(
             "endpoint", endpoint.url, endpoint.token, ADVICE, endpoint.request_timeout, proxies=endpoint.proxies
         )
-
-    @property
-    def calls(self) -> int:
-        """Answers since the engine was opened."""
-        return self._spent["calls"]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of those answers and of their prompts."""
-        return self._spent["tokens"]
 
     def generate(self, requests: list[Request]) -> list[Completion | Failed]:
         """One completion a request, in order.
@@ -111,8 +101,8 @@ class OpenAIEngine:
 
     def _ask(self, body: dict[str, Any]) -> Completion | Failed:
         limit = self.endpoint.max_spent_tokens
-        if limit is not None and self.tokens >= limit:
-            return Failed(f"not asked: {self.tokens} tokens are spent, max_spent_tokens is {limit}")
+        if limit is not None and self._spent_tokens >= limit:
+            return Failed(f"not asked: {self._spent_tokens} tokens are spent, max_spent_tokens is {limit}")
         try:
             response = self._client.post("/chat/completions", body)
         except Unanswered as error:
@@ -132,8 +122,9 @@ class OpenAIEngine:
             where = ".".join(map(str, first["loc"])) or "body"
             return Failed(f"malformed answer: {where}: {first['msg']}: {response.text[:200]!r}")
         with self._lock:
-            for counts in (self.counts, self._spent):
-                counts.update(calls=1, tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens)
+            spent = answer.usage.prompt_tokens + answer.usage.completion_tokens
+            self.counts.update(calls=1, tokens=spent)
+            self._spent_tokens += spent
         if len(answer.choices) != 1:
             return Failed(f"malformed answer: {len(answer.choices)} choices instead of 1")
         text, finish = answer.choices[0].message.content, answer.choices[0].finish_reason
