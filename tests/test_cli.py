@@ -64,7 +64,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
         "data": {"prompts": str(tmp_path / "train.jsonl")},
         "sampling": {"k": 8},
         "evaluation": {
-            "judge": "tsalign.toy.oracle:judge",
+            "judge": "tsalign.toy.oracle:grade",
             "sets": {"easy": str(tmp_path / "easy.json"), "hard": str(tmp_path / "hard.parquet")},
             "temperatures": [1.0, 0.0],
             "prompts_per_set": 20,
@@ -282,7 +282,7 @@ def test_evaluate(ran: dict[str, Any]) -> None:
 
 
 def test_evaluate_needs_rubrics_to_rewrite() -> None:
-    sets = ("--sets", "toy:test", "--judge", "tsalign.toy.oracle:judge")
+    sets = ("--sets", "toy:test", "--judge", "tsalign.toy.oracle:grade")
     result = call("evaluate", "toy:policy", "--against", "toy:policy", *sets, "--procedure", "rewrite")
     assert result.exit_code == 2
     assert "procedure rewrite needs `rubrics`" in result.stderr

@@ -19,7 +19,7 @@ def minimal() -> dict[str, Any]:
         "student": {"model": "toy:student"},
         "teacher": {},
         "data": {"prompts": "prompts.jsonl"},
-        "evaluation": {"judge": "tsalign.toy.oracle:judge"},
+        "evaluation": {"judge": "tsalign.toy.oracle:grade"},
         "tune": {"reference": "initial"},
     }
 

@@ -19,7 +19,7 @@ from tsalign.recipes.ts_align.config import MiningConfig
 from tsalign.recipes.ts_align.mining import MineWorker
 from tsalign.runs.artifacts import Endpoint, Model, fingerprint
 from tsalign.scoring import Item, scorer_from_name
-from tsalign.scoring.judge import AXES, SHORT, Asked, Judge, Mode
+from tsalign.scoring.judge import AXES, SHORT, Asked, LLMJudge, Mode
 from tsalign.scoring.stage import ScoreWorker
 
 PROMPT = [{"role": "user", "content": "Name fruit."}]
@@ -33,9 +33,9 @@ ITEMS = [
 Replies = tuple[str, ...]
 
 
-def judge_at(url: str, mode: Mode = "pair", **endpoint: Any) -> Judge:
+def judge_at(url: str, mode: Mode = "pair", **endpoint: Any) -> LLMJudge:
     template = templates.texts(templates.FOLDER)[f"judge_{mode}"]
-    return Judge(Endpoint(f"{url}/v1", "a-judge", "x", concurrency=2, **endpoint), template, mode)
+    return LLMJudge(Endpoint(f"{url}/v1", "a-judge", "x", concurrency=2, **endpoint), template, mode)
 
 
 def shown(body: dict[str, Any]) -> Replies:
@@ -219,7 +219,7 @@ def test_a_local_model_judges_too(models: dict[str, Model]) -> None:
 def test_names_of_judges(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret-of-the-tests")
     remote = scorer_from_name("judge:org/judge@https://elsewhere/v1")
-    assert isinstance(remote, Judge)
+    assert isinstance(remote, LLMJudge)
     assert remote.writer == Endpoint(
         "https://elsewhere/v1", "org/judge", fingerprint("https://elsewhere/v1", "org/judge"), "a-secret-of-the-tests"
     )

@@ -121,7 +121,7 @@ def test_the_stage_adds_columns_and_keeps_to_its_share(
     source = Dataset(str(make_stage("rows")[0].out), "rows")
     for number in range(2):
         write_shard(UPath(source.path) / f"part-0000{number}.parquet", Shard(preference_rows()[number::2]))
-    scorers = {"student": RewardModel(models["student"]), "oracle": scorer_from_name("tsalign.toy.oracle:judge")}
+    scorers = {"student": RewardModel(models["student"]), "oracle": scorer_from_name("tsalign.toy.oracle:grade")}
     seen = []
     for name, share in (("low", (0.0, 0.5)), ("high", (0.5, 1.0))):
         stage, log = make_stage(name, workers=2)

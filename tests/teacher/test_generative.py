@@ -20,7 +20,7 @@ from tsalign.engines import Completion, Failed, LogprobEngine, Request, open_eng
 from tsalign.engines.openai import OpenAIEngine
 from tsalign.runs.artifacts import Endpoint, Model, fingerprint
 from tsalign.scoring import Item
-from tsalign.scoring.judge import Judge
+from tsalign.scoring.judge import LLMJudge
 from tsalign.teacher.client import TeacherClient
 from tsalign.teacher.service import Teacher
 from tsalign.toy.world import tasks
@@ -229,7 +229,7 @@ def test_a_judge_asks_the_service(teacher: Teacher) -> None:
     url = teacher.endpoint().url
     with Teacher(TeacherConfig(kind="judge", url=url, model=teacher.config.model)) as judge:
         scorer = judge.client()
-        assert isinstance(scorer, Judge)
+        assert isinstance(scorer, LLMJudge)
         loaded = scorer.load()
         items = [Item([{"role": "user", "content": "hi"}], text) for text in ("fig", "pear", "fig")]
         assert loaded(items) == [None] * 3, "a question longer than the context is no verdict"

@@ -14,7 +14,7 @@ from tsalign.toy import build as toy
 from tsalign.toy.build import student_preferences
 from tsalign.toy.demonstrator import perturb
 from tsalign.toy.objective import matches
-from tsalign.toy.oracle import judge
+from tsalign.toy.oracle import grade
 from tsalign.toy.world import split_of, tasks
 
 
@@ -33,7 +33,7 @@ def test_the_teacher_knows_right_from_nearly_right() -> None:
     chosen = tasks("tune", 5, 140)
     items = [Item(task.messages, text) for task in chosen for text in (task.response, perturb(rng, task))]
     scores = RewardModel(model_from(ModelConfig(model="toy:teacher"), "teacher")).load()(items)
-    oracle = [judge(item.prompt, item.completion) for item in items]
+    oracle = [grade(item.prompt, item.completion) for item in items]
     pairs = [(s1 > s2) == (o1 > o2) for s1, s2, o1, o2 in zip(scores[::2], scores[1::2], oracle[::2], oracle[1::2])]
     assert sum(pairs) / len(pairs) > 0.8
 

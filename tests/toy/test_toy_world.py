@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tsalign.toy.demonstrations import clean_rows, noisy_rows, student_pairs, teacher_groups
 from tsalign.toy.demonstrator import demonstrate, habit, perturb
-from tsalign.toy.oracle import judge
+from tsalign.toy.oracle import grade
 from tsalign.toy.tokenizer import build_tokenizer
 from tsalign.toy.world import FAMILIES, Task, make_task, parse, split_of, tasks
 
@@ -37,7 +37,7 @@ def test_parse_inverts_make_task(seed, family):
 )
 def test_foreign_text_is_no_task(text):
     assert parse(text) is None
-    assert judge([{"role": "user", "content": text}], "3") == 0.0
+    assert grade([{"role": "user", "content": text}], "3") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_foreign_text_is_no_task(text):
 def test_right_responses(prompt, response):
     task = task_of(prompt)
     assert task.response == response
-    assert judge(task.messages, response) == pytest.approx(1.0)
+    assert grade(task.messages, response) == pytest.approx(1.0)
 
 
 def test_splits_are_disjoint_balanced_and_repeatable():
@@ -88,12 +88,12 @@ def test_a_split_that_is_too_small_says_so():
     ],
 )
 def test_oracle_by_hand(prompt, completion, score):
-    assert judge([{"role": "user", "content": prompt}], completion) == pytest.approx(score)
+    assert grade([{"role": "user", "content": prompt}], completion) == pytest.approx(score)
 
 
 def test_oracle_reads_the_last_user_message():
     turns = [("user", "max 1 5 3"), ("assistant", "5"), ("user", "max 1 9 3")]
-    assert judge([{"role": role, "content": text} for role, text in turns], "9") == pytest.approx(1.0)
+    assert grade([{"role": role, "content": text} for role, text in turns], "9") == pytest.approx(1.0)
 
 
 @given(seeds, families)
@@ -103,7 +103,7 @@ def test_a_habit_and_a_near_miss_are_never_right(seed, family):
     assert habit(task) != task.answer
     miss = perturb(rng, task)
     assert miss
-    assert judge(task.messages, miss) < 0.99
+    assert grade(task.messages, miss) < 0.99
 
 
 def test_demonstrator_rates():
@@ -174,7 +174,7 @@ def test_groups_hold_policy_samples_with_their_scores():
     (row,) = teacher_groups(0, 1, {task.prompt: ["zz"]})
     assert row["prompt"] == task.messages
     assert "zz" in row["texts"]
-    assert row["scores"] == [judge(row["prompt"], reply) for reply in row["texts"]]
+    assert row["scores"] == [grade(row["prompt"], reply) for reply in row["texts"]]
     assert row["reference"] == task.response
 
 
@@ -186,7 +186,7 @@ def test_groups_refuse_samples_of_other_splits():
 
 def test_a_share_of_student_pairs_is_flipped():
     def wrong(row):
-        chosen, rejected = (judge(row["prompt"], row[side][0]["content"]) for side in ("chosen", "rejected"))
+        chosen, rejected = (grade(row["prompt"], row[side][0]["content"]) for side in ("chosen", "rejected"))
         assert chosen != rejected
         return chosen < rejected
 

@@ -48,28 +48,28 @@ class Exam:
     ) -> None:
         self.cfg, self.scorers = cfg.evaluation, dict(scorers)
         self.sampling = cfg.sampling.model_copy(update={"k": cfg.evaluation.k})
-        self.judge_scorer = scorer_from_name(cfg.evaluation.judge, run.model)
+        self.judge = scorer_from_name(cfg.evaluation.judge, run.model)
         self.held_out = run.stage("held_out", load_evaluation, cfg.data, cfg.evaluation, tokens_of)
         self.base = run.overlap(self._set, run, base)
 
     def _set(self, run: Run, base: Model | Endpoint) -> Dataset:
         answers = run.stage("base_answers", sample, base, self.held_out, self.sampling, self.cfg.temperatures)
         # A judge that compares has to see both answers: nothing of its verdict can be had beforehand.
-        scorers = self.scorers if self.judge_scorer.comparative else {"judge": self.judge_scorer, **self.scorers}
+        scorers = self.scorers if self.judge.comparative else {"judge": self.judge, **self.scorers}
         return run.stage("base_scores", score, answers, scorers) if scorers else answers
 
-    def sit(self, it: Iteration, policy: Model) -> Dataset:
+    def examine(self, it: Iteration, policy: Model) -> Dataset:
         """The policy's answers at all temperatures, judged against the initial policy's: verdicts."""
         answers = it.stage("answers", sample, policy, self.held_out, self.sampling, self.cfg.temperatures)
-        return self.judge(it, "evaluation", answers)
+        return self.compare(it, "evaluation", answers)
 
-    def judge(self, it: Iteration, name: str, answers: Dataset) -> Dataset:
+    def compare(self, it: Iteration, name: str, answers: Dataset) -> Dataset:
         """Verdicts on answers to the held-out prompts, however they were made, as the stage `name`."""
-        return it.stage(name, evaluate, answers, self.base.result(), self.judge_scorer, self.cfg)
+        return it.stage(name, evaluate, answers, self.base.result(), self.judge, self.cfg)
 
-    def judge_steps(self, it: Iteration, answers: Mapping[str, Dataset]) -> None:
+    def compare_steps(self, it: Iteration, answers: Mapping[str, Dataset]) -> None:
         """Verdicts on each step of a procedure; those on the last are the stage `evaluation`."""
         *steps, last = answers.items()
         for step, made in steps:
-            self.judge(it, f"evaluation_{step}", made)
-        self.judge(it, "evaluation", last[1])
+            self.compare(it, f"evaluation_{step}", made)
+        self.compare(it, "evaluation", last[1])

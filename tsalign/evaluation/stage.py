@@ -30,7 +30,7 @@ def evaluate(stage: Stage, answers: Dataset, base: Dataset, judge: Scorer, evalu
     """
     arguments: dict[str, Any] = {"base": base, "judge": judge}
     verdicts = map_shards(stage, answers, EvaluationWorker, arguments, stage.resources.score)
-    summary = summarise(stage, verdicts, evaluation)
+    summary = win_rates(stage, verdicts, evaluation)
     write_json(stage.out / "summary.json", summary)
     stage.log({f"win_rate_t{t}": rate["mean"] for t, rate in summary["win_rate"].items()})
     return verdicts
@@ -93,7 +93,7 @@ def _verdict(row: Row, base: Row) -> Row:
 NUMBERS = ["set", "temperature", "tokens", "base_tokens", "score.policy", "score.base"]
 
 
-def summarise(stage: Stage, verdicts: Dataset, evaluation: EvaluationConfig) -> dict[str, Any]:
+def win_rates(stage: Stage, verdicts: Dataset, evaluation: EvaluationConfig) -> dict[str, Any]:
     """The numbers of `summary.json`, from the verdicts' numeric columns."""
     wins: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in evaluation.temperatures}
     lengths: dict[str, list[float]] = {"base": [], "policy": []}

@@ -55,7 +55,7 @@ def plot_run(run_dir: UPath) -> UPath:
     if evaluated and "agreement" in evaluated[-1]:
         panels.append(partial(_agreement, evaluated=evaluated))
     if right := exact_match(run_dir):
-        panels.append(partial(_exact_match, right=right, before=exact_match(run_dir, "untaught")))
+        panels.append(partial(_exact_match, right=right, before=exact_match(run_dir, "baseline")))
     if summary["iterations"]:
         panels.append(partial(_seconds, iterations=summary["iterations"]))
     else:

@@ -33,7 +33,7 @@ SHORT = SamplingConfig(engine="hf", temperature=0.0, max_tokens=64)
 
 
 @dataclass(frozen=True)
-class Judge(Scorer):
+class LLMJudge(Scorer):
     """Scores by what a model writes about completions; strictly parsed, None where that fails.
 
     Attributes:
@@ -69,11 +69,11 @@ class Judge(Scorer):
         return Asked(self)
 
 
-def by_name(mode: Mode, name: str, find_model: FindModel) -> Judge:
+def by_name(mode: Mode, name: str, find_model: FindModel) -> LLMJudge:
     """What `judge:<model>` names, or `judge:<model>@<url>` at an OpenAI-compatible endpoint."""
     model, _, url = name.partition("@")
     config = EndpointConfig(url=url, model=model) if url else ModelConfig(model=model)
-    return Judge(find_model(config, "judge"), templates.texts(templates.FOLDER)[f"judge_{mode}"], mode)
+    return LLMJudge(find_model(config, "judge"), templates.texts(templates.FOLDER)[f"judge_{mode}"], mode)
 
 
 pair_by_name = partial(by_name, "pair")
@@ -87,7 +87,7 @@ class Asked(LoadedScorer):
     Counts questions as `calls`, the tokens of questions and answers, and how many answers were malformed or missing.
     """
 
-    def __init__(self, scorer: Judge) -> None:
+    def __init__(self, scorer: LLMJudge) -> None:
         super().__init__()
         self.scorer = scorer
         self.engine: Any = open_engine(scorer.writer, scorer.inference)

@@ -23,7 +23,7 @@ from tsalign.runs.artifacts import Endpoint, Model, fingerprint, model_from
 from tsalign.runs.plan import Plan, Service
 from tsalign.runs.ray_session import ray_session
 from tsalign.scoring import Scorer
-from tsalign.scoring.judge import Judge
+from tsalign.scoring.judge import LLMJudge
 from tsalign.teacher.client import TeacherClient
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Teacher:
     def _model(self) -> Model:
         return model_from(self.config, "teacher")
 
-    def client(self) -> TeacherClient | Judge:
+    def client(self) -> TeacherClient | LLMJudge:
         """The scorer with which any node asks this teacher.
 
         Raises:
@@ -128,8 +128,8 @@ class Teacher:
             self._deployment = None
 
 
-def _judge(endpoint: Endpoint, config: TeacherConfig) -> Judge:
-    return Judge(endpoint, templates.texts(templates.FOLDER)[f"judge_{config.asks}"], config.asks)
+def _judge(endpoint: Endpoint, config: TeacherConfig) -> LLMJudge:
+    return LLMJudge(endpoint, templates.texts(templates.FOLDER)[f"judge_{config.asks}"], config.asks)
 
 
 @dataclass(frozen=True)

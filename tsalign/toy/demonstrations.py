@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tsalign.toy.demonstrator import demonstrate, perturb
-from tsalign.toy.oracle import judge
+from tsalign.toy.oracle import grade
 from tsalign.toy.world import Task, make_task, parse, split_of
 
 Row = dict[str, Any]
@@ -59,7 +59,7 @@ def teacher_groups(seed: int, n: int, base_samples: Samples | None = None) -> It
         replies += [perturb(rng, task) for _ in range(2)]
         replies += rng.sample(own, min(3, len(own)))
         group = list(dict.fromkeys(replies))
-        scores = [judge(task.messages, reply) for reply in group]
+        scores = [grade(task.messages, reply) for reply in group]
         yield {"prompt": task.messages, "texts": group, "scores": scores, "reference": task.response}
 
 
@@ -75,8 +75,8 @@ def student_pairs(seed: int, n: int, flip: float = 0.25, base_samples: Samples |
     while made < n:
         task, own = _task_with_samples(rng, samples, prompts)
         pair = rng.sample(own, 2) if own else [demonstrate(rng, task), demonstrate(rng, task)]
-        worse, better = sorted(pair, key=lambda reply: judge(task.messages, reply))
-        if judge(task.messages, worse) == judge(task.messages, better):
+        worse, better = sorted(pair, key=lambda reply: grade(task.messages, reply))
+        if grade(task.messages, worse) == grade(task.messages, better):
             continue
         chosen, rejected = (worse, better) if rng.random() < flip else (better, worse)
         made += 1

@@ -7,7 +7,7 @@ from tsalign.toy.world import parse
 WRAPPERS = ("the answer is", "i think it is")
 
 
-def judge(prompt: Sequence[Mapping[str, str]], completion: str) -> float:
+def grade(prompt: Sequence[Mapping[str, str]], completion: str) -> float:
     """Score a completion in [0, 1]: 0.7 for the answer, 0.15 for the right ending, 0.15 for brevity."""
     question = next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), "")
     task = parse(question)

@@ -18,10 +18,10 @@ from tsalign.plan import plan
 from tsalign.prompts.parsers import Unparsed, questions
 from tsalign.recipes import find
 from tsalign.recipes.arte.config import DraftConfig, PairConfig
-from tsalign.recipes.arte.drafting import Drafting, Explaining, draft
+from tsalign.recipes.arte.drafting import QuestionWriting, RationaleWriting, draft
 from tsalign.recipes.arte.exact_match import Answering, exact_match, matches
 from tsalign.recipes.arte.icl_accuracy import ICLAccuracy, LoadedICLAccuracy
-from tsalign.recipes.arte.tailoring import lessons, question_pairs, rationale_pair, tagged_questions
+from tsalign.recipes.arte.tailoring import question_pairs, rationale_pair, sft_rows, tagged_questions
 from tsalign.recipes.arte.tasks import Question, Task, ask, read_tasks, write_rows
 from tsalign.recipes.arte.toy.rows import TECHNIQUES, student_rows, teacher_rows, templates
 from tsalign.recipes.arte.toy.tokenizer import build_arte_tokenizer
@@ -37,7 +37,7 @@ WRITING = WritingConfig(engine="hf", max_tokens=10, max_model_len=160)
 
 
 def test_drafts_are_read_and_malformed_ones_quarantined() -> None:
-    drafting = Drafting("{{ description }} {{ seeds[0].question }} {{ asked }}", 5)
+    drafting = QuestionWriting("{{ description }} {{ seeds[0].question }} {{ asked }}", 5)
     assert drafting.prompts(ROW) == [[{"role": "user", "content": "Add. 1 1 5"}]]
     text = (
         "<Question_1><input>2  2</input><target>4</target></Question_1>"
@@ -52,7 +52,7 @@ def test_drafts_are_read_and_malformed_ones_quarantined() -> None:
 
 
 def test_rationales_keep_the_naive_prompt_whatever_the_technique() -> None:
-    explaining = Explaining("naive {{ question }}", {"sums": {"a": "A {{ question }}", "b": "B {{ question }}"}})
+    explaining = RationaleWriting("naive {{ question }}", {"sums": {"a": "A {{ question }}", "b": "B {{ question }}"}})
     row = {**ROW, "question": "2 2"}
     assert [prompt[0]["content"] for prompt in explaining.prompts(row)] == ["A 2 2", "B 2 2"]
     written = explaining.read(row, ["so <ans>4</ans>", "no answer"])
@@ -156,14 +156,14 @@ def test_rationale_pairs_take_best_and_worst_and_drop_ties() -> None:
     assert rationale_pair(scored("1", [0.5, 0.5], ["same", "same"]), keep_ties=True) is None
 
 
-def test_lessons_are_as_many_for_every_choice(ray_session: None, make_stage: Callable) -> None:
+def test_sft_rows_are_as_many_for_every_choice(ray_session: None, make_stage: Callable) -> None:
     stage, _ = make_stage("candidates")
     write_rows(stage.out, [scored(str(n), [0.1, 0.7, 0.3]) for n in range(9)])
     candidates = Dataset(str(stage.out), "candidates")
     learnt = {}
     for choice in ("only", "best", "random"):
         stage, log = make_stage(choice)
-        learnt[choice] = list(iterate([lessons(stage, candidates, choice, TEMPLATE, 5)]))
+        learnt[choice] = list(iterate([sft_rows(stage, candidates, choice, TEMPLATE, 5)]))
         assert log["rows"] == 5
     assert {row["completion"][-1] for row in learnt["only"]} == {"0"}
     assert {row["completion"][-1] for row in learnt["best"]} == {"1"}
@@ -173,7 +173,7 @@ def test_lessons_are_as_many_for_every_choice(ray_session: None, make_stage: Cal
     }
     assert [row["prompt_id"] for row in learnt["best"]] == [row["prompt_id"] for row in learnt["random"]]
     with pytest.raises(TsalignError, match="task sums has 9 questions, not 10"):
-        lessons(make_stage("more")[0], candidates, "only", TEMPLATE, 10)
+        sft_rows(make_stage("more")[0], candidates, "only", TEMPLATE, 10)
 
 
 def test_answers_match_only_exactly_and_inside_the_tag() -> None:
@@ -250,12 +250,12 @@ def test_the_recipe_end_to_end(ray_session: None, tmp_path: Path, monkeypatch: p
     }
     api.run(api.load(find("arte").quickstart, smaller))
     folder = tmp_path / "runs" / "arte"
-    for exam in ("untaught", "exact_match"):
+    for exam in ("baseline", "exact_match"):
         summary = json.loads((folder / exam / "summary.json").read_text())["exact_match"]
         assert set(summary) == {"0", "3"}
         assert set(summary["0"]["by_task"]) == set(TUNE_TASKS)
     assert len(list(iterate([Dataset(str(folder / "selected_items"), "")]))) == 4 * len(TUNE_TASKS)
-    assert len(list(iterate([Dataset(str(folder / "lessons"), "")]))) == 8 * len(TUNE_TASKS)
+    assert len(list(iterate([Dataset(str(folder / "sft_rows"), "")]))) == 8 * len(TUNE_TASKS)
     assert (folder / "teacher" / "model.safetensors").exists()
 
 

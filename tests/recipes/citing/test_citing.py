@@ -25,12 +25,12 @@ from tsalign.recipes.citing import procedures
 from tsalign.recipes.citing.config import RubricsConfig
 from tsalign.recipes.citing.retrieval import Corpus, MeanPooling, TfIdf, match, unit
 from tsalign.recipes.citing.revision import Revision, conversation, demonstrate, prefer, replies, revise
-from tsalign.recipes.citing.rubrics import categorise, craft, rubrics_from
+from tsalign.recipes.citing.rubrics import categorise, rubrics_from, write_rubrics
 from tsalign.recipes.citing.toy.rows import RUBRICS, teacher_rows
 from tsalign.runs.artifacts import Dataset, Model, Rubrics, model_from
 from tsalign.runs.stage import Stage
 from tsalign.toy import world
-from tsalign.toy.oracle import judge
+from tsalign.toy.oracle import grade
 from tsalign.training.objectives.sft import SFT
 
 SHORT = "{{ instruction }} | {{ rubric }} | {{ answer }}"
@@ -149,7 +149,7 @@ def test_a_rubric_is_asked_for_once(tmp_path: Path, ray_session: None, make_stag
         prompts = toy_prompts(tmp_path / name, 30, families)
         categories = categorise(make_stage(f"{name}_categories")[0], prompts, config)
         stage, log = make_stage(f"{name}_rubrics")
-        rubrics = craft(stage, teacher, categories, template, config, WRITING)
+        rubrics = write_rubrics(stage, teacher, categories, template, config, WRITING)
         return Corpus.load(rubrics).rubrics, log["asked"]
 
     first, asked = crafted("first", ("sort", "upper"))
@@ -171,7 +171,7 @@ def test_a_rubric_that_does_not_parse_stops_the_run(
     ours = templates.texts(templates.FOLDER)["citing_rubric"]
     writing = WRITING.model_copy(update={"max_model_len": 4096})
     with pytest.raises(TsalignError, match=r"expected one <rubric>...</rubric>, found 0"):
-        craft(make_stage("rubrics")[0], models["policy"], categories, ours, RubricsConfig(), writing)
+        write_rubrics(make_stage("rubrics")[0], models["policy"], categories, ours, RubricsConfig(), writing)
 
 
 # Revisions
@@ -254,7 +254,7 @@ def test_teacher_revises_and_preferences_are_what_changed(
     revisions = revise(stage, teacher, drafts_set, Revision(SHORT, SHORT), WRITING, 0.0)
     made = list(iterate([revisions]))
     assert len(made) == read_counts(revisions)["revisions"] == 84
-    right = [judge(row["instruction"], row["completion"]) == 1 for row in made]
+    right = [grade(row["instruction"], row["completion"]) == 1 for row in made]
     assert sum(right) / len(right) > 0.85
     assert 0.4 < log["unchanged_share"] < 0.6
     assert 0.2 < log["edit_distance"] < 0.6

@@ -13,7 +13,7 @@ from tsalign.cli import app
 
 def test_two_models_on_the_same_prompts(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["--against", "toy:policy", "--sets", "toy=toy:tune", "--judge", "tsalign.toy.oracle:judge"]
+    arguments = ["--against", "toy:policy", "--sets", "toy=toy:tune", "--judge", "tsalign.toy.oracle:grade"]
     small = ["evaluation.prompts_per_set=5", "evaluation.temperatures=[0.0,1.0]", "sampling.engine=hf"]
     sampling = ["sampling.max_tokens=16", "sampling.max_model_len=128"]
     result = CliRunner().invoke(app, ["evaluate", "toy:policy", *arguments, "--run", "self", *small, *sampling])

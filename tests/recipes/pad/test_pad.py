@@ -341,7 +341,7 @@ CONFIG: dict[str, Any] = {
     "templates": {"pad_choice": "{{ prompt[-1].content }} ( {{ a }} ) {{ b }}"},
     "scoring": {"alpha": 0.5, "engine": "hf"},
     "tune": {"batch_size": 16, "learning_rate": 1e-4, "precision": "fp32", "zero_stage": 0},
-    "evaluation": {"sets": {"toy": "toy:tune"}, "judge": "tsalign.toy.oracle:judge", "prompts_per_set": 3},
+    "evaluation": {"sets": {"toy": "toy:tune"}, "judge": "tsalign.toy.oracle:grade", "prompts_per_set": 3},
 }
 
 

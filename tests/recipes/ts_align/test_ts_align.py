@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
     },
     "evaluation": {
         "sets": {"toy": "toy:test"},
-        "judge": "tsalign.toy.oracle:judge",
+        "judge": "tsalign.toy.oracle:grade",
         "temperatures": [1.0, 0.0],
         "prompts_per_set": 6,
     },

@@ -31,7 +31,7 @@ PREFIX = "arte_rationale_"
 
 
 @dataclass(frozen=True)
-class Drafting:
+class QuestionWriting:
     """Asks for new questions of a task. Rows: `task, description, seeds`."""
 
     template: str
@@ -83,7 +83,7 @@ def draft(
         if not lacking:
             break
         asked = [row for task in lacking for row in _requests(stage, task, config, found[task.name], number)]
-        written = _round(stage, teacher, asked, Drafting(template, config.asked), config, writing, number)
+        written = _round(stage, teacher, asked, QuestionWriting(template, config.asked), config, writing, number)
         counts.update({name: int(value) for name, value in read_counts(written).items()})
         for task in lacking:
             counts.update(_add(found[task.name], iterate([written]), task, config.questions))
@@ -107,7 +107,7 @@ def _round(
     stage: Stage,
     teacher: Model,
     asked: list[Row],
-    drafting: Drafting,
+    questions: QuestionWriting,
     config: DraftConfig,
     writing: WritingConfig,
     number: int,
@@ -118,7 +118,7 @@ def _round(
         write_rows(place / "asked", asked)
     within = replace(stage, out=place / "written", quarantine=stage.quarantine / f"round-{number}", log=lambda _: None)
     prompts = Dataset(str(place / "asked"), stage.fingerprint)
-    return write(within, teacher, prompts, drafting, writing, config.max_failed_fraction)
+    return write(within, teacher, prompts, questions, writing, config.max_failed_fraction)
 
 
 def _add(found: dict[str, Row], rows: Any, task: Task, limit: int) -> Counter[str]:
@@ -148,7 +148,7 @@ def _question(row: Row, question: str, answer: str) -> Row:
 
 
 @dataclass(frozen=True)
-class Explaining:
+class RationaleWriting:
     """Asks for one rationale by each technique; whatever the technique, the row's `prompt` is the naive one.
 
     Attributes:
@@ -184,11 +184,11 @@ class Explaining:
 
 
 @stage_function("arte/rationales")
-def explain(
+def write_rationales(
     stage: Stage,
     teacher: Model,
     questions: Dataset,
-    explaining: Explaining,
+    rationales: RationaleWriting,
     config: DraftConfig,
     writing: WritingConfig,
     temperature: float,
@@ -199,19 +199,19 @@ def explain(
         TsalignError: too many do.
     """
     at = writing.model_copy(update={"temperature": temperature})
-    return write(stage, teacher, questions, explaining, at, config.max_failed_fraction)
+    return write(stage, teacher, questions, rationales, at, config.max_failed_fraction)
 
 
 def _completion(text: str) -> Row:
     return {"text": text, "token_ids": None, "finish": "stop", "seed": None, "temperature": None}
 
 
-def techniques(tasks: Sequence[Task], texts: Mapping[str, str]) -> Explaining:
+def techniques(tasks: Sequence[Task], texts: Mapping[str, str]) -> RationaleWriting:
     """A rationale by every technique of a task, or by every shared one (templates `arte_rationale_*`)."""
     shared = {name.removeprefix(PREFIX): text for name, text in texts.items() if name.startswith(PREFIX)}
-    return Explaining(texts[NAIVE], {task.name: task.techniques or shared for task in tasks})
+    return RationaleWriting(texts[NAIVE], {task.name: task.techniques or shared for task in tasks})
 
 
-def naive(tasks: Sequence[Task], texts: Mapping[str, str]) -> Explaining:
+def naive(tasks: Sequence[Task], texts: Mapping[str, str]) -> RationaleWriting:
     """A rationale by the step-by-step prompt alone."""
-    return Explaining(texts[NAIVE], {task.name: {"naive": texts[NAIVE]} for task in tasks})
+    return RationaleWriting(texts[NAIVE], {task.name: {"naive": texts[NAIVE]} for task in tasks})

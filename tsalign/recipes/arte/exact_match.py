@@ -10,7 +10,7 @@ from typing import Any
 from tsalign.common.storage import write_json
 from tsalign.data.shards import Row, iterate
 from tsalign.data.sources import Message
-from tsalign.prompts.parsers import Unparsed, answer
+from tsalign.prompts import parsers
 from tsalign.prompts.templates import render
 from tsalign.recipes.arte.config import AnsweringConfig
 from tsalign.recipes.arte.tasks import Task
@@ -23,8 +23,8 @@ from tsalign.stages.writing import Written, write
 def matches(text: str, truth: str) -> bool:
     """Whether a text's one <ans> holds exactly the right answer."""
     try:
-        return answer(text) == truth
-    except Unparsed:
+        return parsers.answer(text) == truth
+    except parsers.Unparsed:
         return False
 
 
@@ -54,7 +54,7 @@ class Answering:
 
 
 @stage_function("arte/answer")
-def sit(stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig) -> Dataset:
+def answer(stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig) -> Dataset:
     """A model's answers: the questions with `shots`, `answers` and `correct`."""
     return write(stage, model, questions, answering, writing)
 
@@ -63,15 +63,15 @@ def sit(stage: Stage, model: Model, questions: Dataset, answering: Answering, wr
 def exact_match(
     stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig
 ) -> Dataset:
-    """As `sit`, with `summary.json`: {"exact_match": {shots: {"mean": mean of the tasks, "by_task": ...}}}."""
-    answered = sit(stage, model, questions, answering, writing)
-    summary = summarise(answered)
+    """As `answer`, with `summary.json`: {"exact_match": {shots: {"mean": mean of the tasks, "by_task": ...}}}."""
+    answered = answer(stage, model, questions, answering, writing)
+    summary = right_answers(answered)
     write_json(stage.out / "summary.json", {"exact_match": summary})
     stage.log({f"exact_match_{shots}_shot": rate["mean"] for shots, rate in summary.items()})
     return answered
 
 
-def summarise(answered: Dataset) -> dict[str, dict[str, Any]]:
+def right_answers(answered: Dataset) -> dict[str, dict[str, Any]]:
     """Number of shots -> share of right answers, by task and as the mean of the tasks."""
     right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for row in iterate([answered], ["task", "shots", "correct"]):
@@ -83,7 +83,7 @@ def summarise(answered: Dataset) -> dict[str, dict[str, Any]]:
 
 def _parses(text: str) -> bool:
     try:
-        answer(text)
-    except Unparsed:
+        parsers.answer(text)
+    except parsers.Unparsed:
         return False
     return True

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tsalign.prompts import templates
 from tsalign.recipes.arte.config import ARTEConfig, ItemsConfig
-from tsalign.recipes.arte.drafting import draft, explain, naive, techniques
-from tsalign.recipes.arte.exact_match import Answering, exact_match, sit
+from tsalign.recipes.arte.drafting import draft, naive, techniques, write_rationales
+from tsalign.recipes.arte.exact_match import Answering, answer, exact_match
 from tsalign.recipes.arte.icl_accuracy import ICLAccuracy
 from tsalign.recipes.arte.irt import select_items
-from tsalign.recipes.arte.tailoring import Choice, lessons, pair_questions, pair_rationales
+from tsalign.recipes.arte.tailoring import Choice, pair_questions, pair_rationales, sft_rows
 from tsalign.recipes.arte.tasks import Task, ask, only, read_tasks
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.recipe import recipe
@@ -39,21 +39,22 @@ def arte(run: Run, cfg: ARTEConfig) -> None:
         tasks = discriminative(run, cfg, cfg.select_items, tasks, texts["arte_answer"])
     held_out = run.stage("test", ask, tasks, "test")
     exam = Answering(texts["arte_answer"], tasks, cfg.shots)
-    run.overlap(run.stage, "untaught", exact_match, student, held_out, exam, cfg.answering)
+    run.overlap(run.stage, "baseline", exact_match, student, held_out, exam, cfg.answering)
 
     drafted = run.stage("drafts", draft, teacher, tasks, texts["arte_questions"], cfg.drafts, cfg.writing)
     by_technique = (techniques(tasks, texts), cfg.drafts, cfg.writing, cfg.rationale_temperature)
-    drafts = run.stage("rationales", explain, teacher, drafted, *by_technique)
+    drafts = run.stage("rationales", write_rationales, teacher, drafted, *by_technique)
     if cfg.ablation != "random-rationale":
         preference = {"student": ICLAccuracy(student, tasks, texts["arte_answer"], cfg.answering)}
         drafts = run.stage("scores", score, drafts, preference)
     if cfg.aligned_on:
         teacher = align(run, cfg, teacher, drafts, tasks, texts["arte_questions"])
         asked = run.stage("questions", draft, teacher, tasks, texts["arte_questions"], cfg.drafts, cfg.writing)
-        drafts = run.stage("tailored", explain, teacher, asked, naive(tasks, texts), cfg.drafts, cfg.writing, 0.0)
+        naively = (naive(tasks, texts), cfg.drafts, cfg.writing, 0.0)
+        drafts = run.stage("tailored", write_rationales, teacher, asked, *naively)
     choice = CHOICE.get(cfg.ablation, "only")
-    taught = run.stage("lessons", lessons, drafts, choice, texts["arte_answer"], cfg.rows_per_task)
-    student = run.stage("student", train, student, [taught], cfg.tune, "student")
+    rows = run.stage("sft_rows", sft_rows, drafts, choice, texts["arte_answer"], cfg.rows_per_task)
+    student = run.stage("student", train, student, [rows], cfg.tune, "student")
     run.stage("exact_match", exact_match, student, held_out, exam, cfg.answering)
     run.wait()
 
@@ -75,5 +76,5 @@ def discriminative(run: Run, cfg: ARTEConfig, items: ItemsConfig, tasks: Tasks, 
     asked = run.stage("items", ask, tasks, "preference")
     exam = Answering(template, tasks, items.shots)
     subjects = [run.model(model, "select_items") for model in items.models]
-    answered = [run.stage(f"items_{i}", sit, model, asked, exam, cfg.answering) for i, model in enumerate(subjects)]
+    answered = [run.stage(f"items_{i}", answer, model, asked, exam, cfg.answering) for i, model in enumerate(subjects)]
     return only(tasks, run.stage("selected_items", select_items, answered, items.keep))

@@ -120,7 +120,7 @@ def _rationale_level(seed: int, scored: Dataset, pairs: PairConfig) -> tuple[lis
 
 
 @stage_function("arte/sft_rows")
-def lessons(stage: Stage, candidates: Dataset, choice: Choice, template: str, count: int) -> Dataset:
+def sft_rows(stage: Stage, candidates: Dataset, choice: Choice, template: str, count: int) -> Dataset:
     """`count` rows a task for the student: a question as it is tested without examples, and a rationale.
 
     Args:
@@ -130,10 +130,10 @@ def lessons(stage: Stage, candidates: Dataset, choice: Choice, template: str, co
     Raises:
         TsalignError: a task has fewer.
     """
-    return _in_one_task(stage, _lessons, candidates, choice, template, count)
+    return _in_one_task(stage, _sft_rows, candidates, choice, template, count)
 
 
-def _lessons(
+def _sft_rows(
     seed: int, candidates: Dataset, choice: Choice, template: str, count: int
 ) -> tuple[list[Row], dict[str, float]]:
     rows = []
@@ -141,11 +141,11 @@ def _lessons(
         if len(own) < count:
             raise TsalignError(f"rows_per_task: task {task} has {len(own)} questions, not {count}; draft more of them.")
         own.sort(key=lambda row: derive(seed, row["prompt_id"]))
-        rows += [_lesson(row, choice, template, seed) for row in own[:count]]
+        rows += [_sft_row(row, choice, template, seed) for row in own[:count]]
     return sorted(rows, key=lambda row: derive(seed, row["prompt_id"], "order")), {}
 
 
-def _lesson(row: Row, choice: Choice, template: str, seed: int) -> Row:
+def _sft_row(row: Row, choice: Choice, template: str, seed: int) -> Row:
     texts = [completion["text"] for completion in row["completions"]]
     chosen = {
         "only": lambda: 0,

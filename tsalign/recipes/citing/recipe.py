@@ -16,7 +16,7 @@ from tsalign.recipes.citing.config import CITINGConfig
 from tsalign.recipes.citing.procedures import guided_by, rewritten
 from tsalign.recipes.citing.retrieval import match
 from tsalign.recipes.citing.revision import Revision, demonstrate, prefer, revise
-from tsalign.recipes.citing.rubrics import categorise, craft
+from tsalign.recipes.citing.rubrics import categorise, write_rubrics
 from tsalign.runs.artifacts import Folder, Model
 from tsalign.runs.recipe import recipe
 from tsalign.runs.run import Iteration, Run
@@ -39,22 +39,22 @@ def citing(run: Run, cfg: CITINGConfig) -> None:
     prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
     exam = Exam(run, cfg, base)
     categories = run.stage("categories", categorise, prompts, cfg.rubrics)
-    rubrics = run.stage("rubrics", craft, teacher, categories, texts["citing_rubric"], cfg.rubrics, cfg.writing)
+    rubrics = run.stage("rubrics", write_rubrics, teacher, categories, texts["citing_rubric"], cfg.rubrics, cfg.writing)
     matched = run.stage("matched", match, prompts, rubrics)
 
     for it in run.iterations(cfg.iterations):
         asked = portion(matched, it.number, cfg.data)
         if cfg.demonstrations and cfg.imitates:
-            lessons = it.stage("demonstrations", demonstrate, asked, cfg.demonstrations, cfg.sampling.k, rewrite)
+            rows = it.stage("demonstrations", demonstrate, asked, cfg.demonstrations, cfg.sampling.k, rewrite)
         else:
             drafts = it.stage("candidates", sample, policy, asked, cfg.sampling)
             revision = Revision(texts["citing_revise"], rewrite)
             limit = cfg.max_failed_fraction
-            lessons = it.stage("revisions", revise, teacher, drafts, revision, cfg.writing, limit)
-        policy = it.stage("policy", train, policy, [lessons], cfg.tune, "policy")
+            rows = it.stage("revisions", revise, teacher, drafts, revision, cfg.writing, limit)
+        policy = it.stage("policy", train, policy, [rows], cfg.tune, "policy")
         if cfg.preference:
             reference = {"reference": LogProb(base if cfg.preference.reference == "initial" else policy)}
-            pairs = it.stage("reference", score, it.stage("preferences", prefer, lessons), reference)
+            pairs = it.stage("reference", score, it.stage("preferences", prefer, rows), reference)
             policy = it.stage("preferring", train, policy, [pairs], cfg.preference, "policy")
         run.overlap(examine, it, cfg, exam, policy, rubrics, texts["citing_rewrite"])
     run.wait()
@@ -69,4 +69,4 @@ def examine(it: Iteration, cfg: CITINGConfig, exam: Exam, policy: Model, rubrics
         answers = guided_by(it, asked, rubrics, template)
     else:
         answers = direct(it, asked)
-    exam.judge_steps(it, answers)
+    exam.compare_steps(it, answers)

@@ -33,11 +33,11 @@ class Revision:
 
     Attributes:
         template: of the question to the teacher.
-        lesson: of the policy's input: instruction, rubric and its own answer; None for the instruction alone.
+        rewrite: of the policy's input: instruction, rubric and its own answer; None for the instruction alone.
     """
 
     template: str
-    lesson: str | None
+    rewrite: str | None
 
     def prompts(self, row: Row) -> list[list[Message]]:
         """One question a completion."""
@@ -58,7 +58,7 @@ class Revision:
         return Written(rows, counts=counts)
 
     def _row(self, row: Row, index: int, draft: str, revision: str) -> Row:
-        asked = conversation(self.lesson, row["prompt"], row["rubric"], draft) if self.lesson else row["prompt"]
+        asked = conversation(self.rewrite, row["prompt"], row["rubric"], draft) if self.rewrite else row["prompt"]
         return {
             "prompt_id": f"{row['prompt_id']}-{index}",
             **{name: row[name] for name in ("set", "category", "rubric", "writer")},
@@ -123,26 +123,26 @@ def _preference(row: Row) -> Row:
 
 
 @stage_function("citing/demonstrate")
-def demonstrate(stage: Stage, prompts: Dataset, location: str, copies: int, lesson: str | None = None) -> Dataset:
+def demonstrate(stage: Stage, prompts: Dataset, location: str, copies: int, rewrite: str | None = None) -> Dataset:
     """The demonstrations of some prompts as rows to learn from, `copies` of each: as many as there were revisions.
 
     Args:
         location: file whose rows have a prompt and its reply, as `completion`, `output`, or the last message.
-        lesson: template of the policy's input with a rubric; None for the instruction alone.
+        rewrite: template of the policy's input with a rubric; None for the instruction alone.
 
     Raises:
         TsalignError: more than 1 % of the prompts have no demonstration, or a row of the file has no reply.
     """
-    arguments = {"location": absolute(location), "copies": copies, "lesson": lesson}
+    arguments = {"location": absolute(location), "copies": copies, "rewrite": rewrite}
     return map_shards(stage, prompts, DemonstrateWorker, arguments, stage.resources.mine)
 
 
 class DemonstrateWorker:
     """Holds all demonstrations and finds those of a shard's prompts."""
 
-    def __init__(self, location: str, copies: int, lesson: str | None) -> None:
+    def __init__(self, location: str, copies: int, rewrite: str | None) -> None:
         self.replies = replies(location)
-        self.copies, self.lesson = copies, lesson
+        self.copies, self.rewrite = copies, rewrite
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
         found = [(row, self.replies.get(row["prompt_id"])) for row in rows]
@@ -155,7 +155,7 @@ class DemonstrateWorker:
         return Shard(made, bad)
 
     def _row(self, row: Row, copy: int, reply: str) -> Row:
-        asked = conversation(self.lesson, row["prompt"], row["rubric"]) if self.lesson else row["prompt"]
+        asked = conversation(self.rewrite, row["prompt"], row["rubric"]) if self.rewrite else row["prompt"]
         return {"prompt_id": f"{row['prompt_id']}-{copy}", "set": row["set"], "prompt": asked, "completion": reply}
 
 

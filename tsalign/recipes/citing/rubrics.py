@@ -121,7 +121,7 @@ class RubricWriting:
 
 
 @stage_function("citing/rubrics")
-def craft(
+def write_rubrics(
     stage: Stage,
     teacher: Model | Endpoint,
     categories: Dataset,

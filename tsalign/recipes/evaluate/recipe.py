@@ -19,4 +19,4 @@ def evaluate_models(run: Run, cfg: EvaluateConfig) -> None:
     exam = Exam(run, cfg, run.model(cfg.against, "against"))
     asked = Asked("model", run.model(cfg.model, "model"), exam.held_out, exam.sampling, exam.cfg.temperatures)
     for it in run.iterations(1):
-        exam.judge_steps(it, procedure.answer(it, asked, options))
+        exam.compare_steps(it, procedure.answer(it, asked, options))

@@ -46,7 +46,7 @@ def pad(run: Run, cfg: PADConfig) -> None:
             reference = {"reference": LogProb(base if cfg.tune.reference == "initial" else policy)}
             learnt = it.stage("reference", score, learnt, reference)
         policy = it.stage("policy", train, policy, [learnt], cfg.tune, "policy")
-        run.overlap(exam.sit, it, policy)
+        run.overlap(exam.examine, it, policy)
     run.wait()
 
 

@@ -36,7 +36,7 @@ def agree(
     """
     arguments = {"base": base, "teacher": teacher, "students": students, "temperature": temperature}
     scored = map_shards(stage, verdicts, AgreementWorker, arguments, stage.resources.score)
-    summary = summarise(scored)
+    summary = agreement_rates(scored)
     write_json(stage.out / "summary.json", summary)
     stage.log({"student_agreement": summary["fixed"]["teacher"]["after"]})
     return scored
@@ -78,7 +78,7 @@ def _joined(row: Row, newest: Row, fixed: Row) -> Row:
     }
 
 
-def summarise(scored: Dataset) -> dict[str, Any]:
+def agreement_rates(scored: Dataset) -> dict[str, Any]:
     """Agreement of the student before and after with teacher and judge, and of teacher with judge."""
     counted: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in iterate([scored]):

@@ -68,5 +68,5 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
 
 def examine(it: Iteration, exam: Exam, policy: Model, teacher: Scorer, students: tuple[Model, Model]) -> None:
     """The new policy against the initial one, and the student before and after its update."""
-    verdicts = exam.sit(it, policy)
+    verdicts = exam.examine(it, policy)
     it.stage("agreement", agree, verdicts, exam.base.result(), teacher, students, exam.cfg.temperatures[0])
