@@ -35,12 +35,12 @@ PROMPTS = [task.messages for task in tasks("tune", 0, 12)]
 @pytest.fixture(scope="module")
 def teacher(models: dict[str, Model], ray_session: None) -> Iterator[Teacher]:
     config = TeacherConfig(
-        model=models["policy"].path, kind="generative", engine="hf", max_model_len=128, max_pending=40, idle_seconds=60
+        model=models["policy"].path, kind="judge", engine="hf", max_model_len=128, max_pending=40, idle_seconds=60
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(config.token_env, TOKEN)
-        with Teacher(config) as teacher:
-            teacher.endpoint()
+        teacher = Teacher(config)
+        with teacher:
             yield teacher
 
 
@@ -227,8 +227,8 @@ def test_passing_faults_before_the_service_cost_nothing_but_time(teacher: Teache
 
 def test_a_judge_asks_the_service(teacher: Teacher) -> None:
     url = teacher.endpoint().url
-    with Teacher(TeacherConfig(kind="judge", url=url, model=teacher.config.model)) as judge:
-        scorer = judge.client()
+    judge = Teacher(TeacherConfig(kind="judge", url=url, model=teacher.config.model))
+    with judge as scorer:
         assert isinstance(scorer, LLMJudge)
         loaded = scorer.load()
         items = [Item([{"role": "user", "content": "hi"}], text) for text in ("fig", "pear", "fig")]

@@ -1,20 +1,16 @@
-"""The teacher service over real HTTP, and one replica of it alone."""
+"""The teacher service over real HTTP, and the teacher that a run asks."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
-import torch
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
@@ -38,8 +34,8 @@ def teacher(models: dict[str, Model], ray_session: None) -> Iterator[Teacher]:
     config = TeacherConfig(model=models["student"].path, idle_seconds=5, max_pending=128, max_batch_size=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(config.token_env, TOKEN)
-        with Teacher(config) as teacher:
-            teacher.client()
+        teacher = Teacher(config)
+        with teacher:
             yield teacher
 
 
@@ -52,9 +48,6 @@ def http(teacher: Teacher) -> Iterator[httpx.Client]:
 
 def body(*items: Item) -> dict[str, Any]:
     return {"items": [{"prompt": item.prompt, "completions": [item.completion]} for item in items]}
-
-
-# --- the service ---
 
 
 def test_scores_are_those_of_the_reward_model(teacher: Teacher) -> None:
@@ -131,6 +124,17 @@ def test_overload_is_429_and_the_client_gets_through(teacher: Teacher, http: htt
     assert None not in patient(items)
 
 
+def test_second_teacher_shares_serve_and_leaves_the_first(teacher: Teacher, models: dict[str, Model]) -> None:
+    from ray import serve
+
+    second = Teacher(TeacherConfig(model=models["student"].path))
+    with second:
+        assert second.client().url != teacher.client().url
+        assert None not in second.client().load()(ITEMS[:2])
+        name = second._deployment.name
+    assert {name, teacher._deployment.name} & serve.status().applications.keys() == {teacher._deployment.name}
+
+
 def test_sleeps_without_requests_and_wakes(teacher: Teacher, http: httpx.Client) -> None:
     import ray
 
@@ -153,120 +157,9 @@ def _replicas(teacher: Teacher) -> int:
     return sum(sum(part.replica_states.values()) for part in parts)
 
 
-def test_second_teacher_shares_serve_and_leaves_the_first(teacher: Teacher, models: dict[str, Model]) -> None:
-    from ray import serve
-
-    with Teacher(TeacherConfig(model=models["student"].path)) as second:
-        assert second.client().url != teacher.client().url
-        assert None not in second.client().load()(ITEMS[:2])
-        name = second._deployment.name
-    assert {name, teacher._deployment.name} & serve.status().applications.keys() == {teacher._deployment.name}
-
-
 def test_serve_forever_leaves_a_serve_that_runs_alone(teacher: Teacher) -> None:
     with pytest.raises(TsalignError, match="Ray Serve runs already, at http://127"):
         serve_forever(teacher.config)
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"cpus": 99}, r"teacher\.cpus: 99 wanted"),
-        ({"gpus": 1}, r"teacher\.gpus: 1 wanted"),
-        ({"host": "0.0.0.0"}, "NO_SUCH_VARIABLE to a bearer token"),
-    ],
-)
-def test_deployment_says_what_is_missing(
-    models: dict[str, Model], ray_session: None, settings: dict[str, Any], expected: str
-) -> None:
-    config = TeacherConfig(model=models["student"].path, token_env="NO_SUCH_VARIABLE", **settings)
-    with Teacher(config) as teacher, pytest.raises(TsalignError, match=expected):
-        teacher.client()
-
-
-# --- one replica, without Serve around it ---
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """Runs a coroutine to its end, all on one loop: Serve's batch queue belongs to the first that it sees."""
-    with asyncio.Runner() as runner:
-        yield runner.run
-
-
-@pytest.fixture
-def replica(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The class inside the deployment, in the context that Serve's batching looks for."""
-    from ray import serve
-
-    from tsalign.teacher import app
-
-    context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1000))
-    monkeypatch.setattr(serve, "get_replica_context", lambda: context)
-    config = TeacherConfig(model=models["student"].path, max_batch_size=32, max_pending=100)
-    return app.TeacherReplica.func_or_class.__mro__[1](model_from(config, "teacher"), config, None)
-
-
-def _request(count: int) -> Any:
-    from tsalign.teacher.app import ScoreRequest
-
-    return ScoreRequest.model_validate(body(*ITEMS[:count]))
-
-
-class Fake(torch.nn.Module):
-    """A model whose scores are a function of the sequences' lengths."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, attention_mask: torch.Tensor, **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(logits=self.function(attention_mask.sum(1).float())[:, None])
-
-
-def test_concurrent_requests_share_batches(replica: Any, run: Any) -> None:
-    sizes: list[int] = []
-    replica.model = Fake(lambda lengths: sizes.append(len(lengths)) or lengths)  # type: ignore[func-returns-value]
-
-    async def ask() -> list[Any]:
-        return await asyncio.gather(*(replica.score(_request(count)) for count in (5, 6, 7, 8, 9, 10)))
-
-    answers = run(ask())
-    assert [len(answer.scores) for answer in answers] == [5, 6, 7, 8, 9, 10]
-    assert max(sizes) > 10, "sequences of several requests in one batch"
-    assert max(sizes) <= 32
-    assert answers[0].scores == answers[5].scores[:5]
-    assert replica.admission.pending == 0
-
-
-def test_health_answers_and_the_queue_is_bounded_while_the_model_works(replica: Any, run: Any) -> None:
-    from fastapi import HTTPException
-
-    release = threading.Event()
-    replica.model = Fake(lambda lengths: lengths / lengths if release.wait(30) else lengths)
-
-    async def ask() -> Any:
-        busy = asyncio.create_task(replica.score(_request(70)))
-        await asyncio.sleep(0.1)
-        assert (await replica.healthz())["status"] == "ok"
-        with pytest.raises(HTTPException, match="70 of 100 sequences are waiting") as refusal:
-            await replica.score(_request(31))
-        assert refusal.value.status_code == 429
-        release.set()
-        return await busy
-
-    assert run(ask()).scores == [[1.0]] * 70
-
-
-def test_a_number_that_is_not_finite_is_null_and_ranks_last(replica: Any, run: Any) -> None:
-    from tsalign.teacher.app import ScoreRequest
-
-    replica.model = Fake(lambda lengths: lengths.where(lengths != lengths.median(), torch.nan))
-    request = ScoreRequest.model_validate({"items": [{"prompt": "x", "completions": ["a", "b b", "c c c"]}]})
-    answer = run(replica.rank(request))
-    assert [score is None for score in answer.scores[0]] == [False, True, False]
-    assert answer.rankings == [[2, 0, 1]]
 
 
 # --- without any server ---
@@ -283,20 +176,12 @@ def test_only_the_model_identifies_a_teacher(models: dict[str, Model]) -> None:
 def test_running_teacher_is_not_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
     config = TeacherConfig(url="http://elsewhere:1/", model="org/judge", request_timeout=3)
     monkeypatch.setenv(config.token_env, TOKEN)
-    with Teacher(config) as teacher:
-        client = teacher.client()
+    teacher = Teacher(config)
+    with teacher as client:
+        pass
     assert (client.url, client.token, client.request_timeout) == ("http://elsewhere:1/", TOKEN, 3)
     assert client.fingerprint == teacher.fingerprint
     assert client.fingerprint != Teacher(config.model_copy(update={"model": "org/other"})).fingerprint
-
-
-def test_port_that_is_taken_is_named() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(TsalignError, match=rf"teacher\.port: cannot listen on 127\.0\.0\.1:{port}"):
-            service._port("127.0.0.1", port)
 
 
 def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
@@ -304,14 +189,14 @@ def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
 ) -> None:
     asked: list[tuple[str, str | None]] = []
 
-    def deploy(config: TeacherConfig, _model: Any, name: str, _route: str, token: str | None) -> Any:
+    @contextmanager
+    def deployed(config: TeacherConfig, _model: Any, name: str, _route: str, token: str | None) -> Iterator[Any]:
         asked.append((config.host, token))
-        return service.Deployment(name, "http://x", token, started_serve=True)
+        yield service.Deployment(name, "http://x", token)
 
-    monkeypatch.setattr(service, "deploy", deploy)
-    monkeypatch.setattr(service, "wait_until_up", lambda *_: None)
-    for spreads in (False, True):
-        monkeypatch.setattr(service, "_spreads", lambda spreads=spreads: spreads)
+    monkeypatch.setattr(service, "deployed", deployed)
+    for spans in (False, True):
+        monkeypatch.setattr(service, "spans_nodes", lambda spans=spans: spans)
         Teacher(TeacherConfig(model=models["student"].path, token_env="NO_SUCH_VARIABLE")).client()
     (alone, first), (wide, second) = asked
     assert (alone, wide) == ("127.0.0.1", "0.0.0.0")
@@ -323,11 +208,3 @@ def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
 def test_url_without_scheme() -> None:
     with pytest.raises(TsalignError, match=r"teacher\.url: elsewhere:1: expected it to begin with http://"):
         Teacher(TeacherConfig(url="elsewhere:1")).client()
-
-
-def test_cause_of_a_failed_start_is_the_last_error() -> None:
-    trouble = (
-        "The deployment failed. Error:\nValueError: inner\n  File x\ntsalign.errors.TsalignError: /m: no tokenizer\n"
-    )
-    assert service._cause(trouble) == "/m: no tokenizer"
-    assert service._cause("waiting for resources") == "waiting for resources"
