@@ -19,7 +19,7 @@ from tsalign.runs.artifacts import Dataset, Model, fingerprint, model_from
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.run import Run, status
 from tsalign.runs.stage import Stage
-from tsalign.runs.stage_function import stage_function
+from tsalign.runs.stage_function import measuring, stage_function
 
 
 def config(folder: Path, **changes: Any) -> RunConfig:
@@ -83,6 +83,15 @@ def test_the_seed_is_an_input_and_resources_are_not(tmp_path: Path) -> None:
         with run.open():
             prints.append(run.stage("one", write, "a").fingerprint)
     assert prints[0] == prints[2] != prints[1]
+
+
+def test_the_ledger_tells_measuring_from_the_rest(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), "r")
+    with run.open():
+        made, measured = run.stage("one", write, "a"), run.stage("two", measuring(write), "a")
+    assert [run.ledger.last(stage)["measures"] for stage in ("one", "two")] == [False, True]
+    assert text(made) == text(measured)
+    assert not write.measures
 
 
 def test_a_failed_stage_keeps_its_partial_work(tmp_path: Path) -> None:

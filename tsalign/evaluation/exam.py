@@ -11,6 +11,7 @@ from tsalign.data.prompts import load_evaluation
 from tsalign.evaluation.stage import evaluate
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.run import Iteration, Run
+from tsalign.runs.stage_function import measuring
 from tsalign.scoring import Scorer, scorer_from_name
 from tsalign.scoring.stage import score
 from tsalign.stages.sampling import sample
@@ -53,14 +54,16 @@ class Exam:
         self.base = run.overlap(self._set, run, base)
 
     def _set(self, run: Run, base: Model | Endpoint) -> Dataset:
-        answers = run.stage("base_answers", sample, base, self.held_out, self.sampling, self.cfg.temperatures)
+        answers = run.stage(
+            "base_answers", measuring(sample), base, self.held_out, self.sampling, self.cfg.temperatures
+        )
         # A judge that compares has to see both answers: nothing of its verdict can be had beforehand.
         scorers = self.scorers if self.judge.comparative else {"judge": self.judge, **self.scorers}
-        return run.stage("base_scores", score, answers, scorers) if scorers else answers
+        return run.stage("base_scores", measuring(score), answers, scorers) if scorers else answers
 
     def examine(self, it: Iteration, policy: Model) -> Dataset:
         """The policy's answers at all temperatures, judged against the initial policy's: verdicts."""
-        answers = it.stage("answers", sample, policy, self.held_out, self.sampling, self.cfg.temperatures)
+        answers = it.stage("answers", measuring(sample), policy, self.held_out, self.sampling, self.cfg.temperatures)
         return self.compare(it, "evaluation", answers)
 
     def compare(self, it: Iteration, name: str, answers: Dataset) -> Dataset:

@@ -12,6 +12,7 @@ from tsalign.common import registry
 from tsalign.config import ConfigModel, SamplingConfig
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.run import Iteration
+from tsalign.runs.stage_function import measuring
 from tsalign.stages.sampling import sample
 
 PROCEDURES = {
@@ -70,7 +71,7 @@ class DirectConfig(ConfigModel):
 def direct(it: Iteration, asked: Asked, config: DirectConfig | None = None) -> dict[str, Dataset]:
     """`draft`: answers to the prompts as they are."""
     arguments = (asked.model, asked.prompts, asked.sampling, asked.temperatures)
-    return {"draft": it.stage(f"{asked.name}_draft", sample, *arguments)}
+    return {"draft": it.stage(f"{asked.name}_draft", measuring(sample), *arguments)}
 
 
 DIRECT = Procedure(DirectConfig, direct)

@@ -19,7 +19,7 @@ from tsalign.scoring import Item, Scorer, items
 from tsalign.scoring.stage import add_scores
 
 
-@stage_function("evaluate")
+@stage_function("evaluate", measures=True)
 def evaluate(stage: Stage, answers: Dataset, base: Dataset, judge: Scorer, evaluation: EvaluationConfig) -> Dataset:
     """Verdicts on every answer, `summary.json` beside them, and the win rates in the metrics.
 

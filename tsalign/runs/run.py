@@ -204,6 +204,7 @@ class Run:
             output={"kind": type(output).__name__, **vars(output)},
             seconds=seconds,
             counts=counts,
+            measures=function.measures,
         )
         console.print(f"[green]✓[/] {full:<28} {seconds:7.1f} s   {_line(counts)}", highlight=False, soft_wrap=True)
         return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 from tsalign.runs.artifacts import Dataset, Folder, Model
@@ -19,11 +20,12 @@ class StageFunction(Generic[P, A]):
     Attributes:
         name, version: its identity in ledgers. Renaming or moving the function invalidates nothing; raising the
             version does.
+        measures: whether its stages measure what a run came to, so that their cost is none of the alignment's.
     """
 
-    def __init__(self, do: Callable[Concatenate[Stage, P], A], name: str, version: int) -> None:
+    def __init__(self, do: Callable[Concatenate[Stage, P], A], name: str, version: int, measures: bool) -> None:
         self.do: Callable[Concatenate[Stage, P], A] = do
-        self.name, self.version = name, version
+        self.name, self.version, self.measures = name, version, measures
         self.__doc__ = do.__doc__
         self._expect: Callable[Concatenate[PlannedStage, P], A] | None = None
 
@@ -46,15 +48,25 @@ class StageFunction(Generic[P, A]):
         return self._expect(stage, *args, **kwargs)
 
 
-def stage_function(name: str, version: int = 1) -> Callable[[Callable[Concatenate[Stage, P], A]], StageFunction[P, A]]:
+def stage_function(
+    name: str, version: int = 1, measures: bool = False
+) -> Callable[[Callable[Concatenate[Stage, P], A]], StageFunction[P, A]]:
     """Make the decorated function a stage function.
 
     Args:
         name: unique, and never changed: finished stages are found by it.
         version: raised by who changes what the stage computes, so that finished ones are redone.
+        measures: every stage of it measures; see also `measuring`.
     """
 
     def made(do: Callable[Concatenate[Stage, P], A]) -> StageFunction[P, A]:
-        return StageFunction(do, name, version)
+        return StageFunction(do, name, version, measures)
 
     return made
+
+
+def measuring(function: StageFunction[P, A]) -> StageFunction[P, A]:
+    """The same function for a stage that measures, such as `sample` where the answers are an exam's."""
+    measures = copy(function)
+    measures.measures = True
+    return measures

@@ -59,7 +59,7 @@ def answer(stage: Stage, model: Model, questions: Dataset, answering: Answering,
     return write(stage, model, questions, answering, writing)
 
 
-@stage_function("arte/exact_match")
+@stage_function("arte/exact_match", measures=True)
 def exact_match(
     stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig
 ) -> Dataset:

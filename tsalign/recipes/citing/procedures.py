@@ -74,7 +74,7 @@ GUIDED = Procedure(GuidedConfig, _guided)
 REWRITE = Procedure(RewriteConfig, _rewrite)
 
 
-@stage_function("citing/rewrite")
+@stage_function("citing/rewrite", measures=True)
 def rewrite_once(
     stage: Stage,
     model: Model | Endpoint,

@@ -18,7 +18,7 @@ from tsalign.scoring.reward_model import RewardModel
 from tsalign.scoring.stage import add_scores
 
 
-@stage_function("ts_align/agreement")
+@stage_function("ts_align/agreement", measures=True)
 def agree(
     stage: Stage,
     verdicts: Dataset,
