@@ -9,13 +9,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fsspec import get_filesystem_class
+from fsspec.core import split_protocol
 from upath import UPath
+
+from tsalign.common.errors import TsalignError
+
+# Protocol of a URI -> our extra that installs its filesystem.
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is on another filesystem than this machine's; told by its name alone."""
+    return split_protocol(location)[0] not in (None, "file", "local")
 
 
 def resolve(location: str) -> UPath:
-    """A folder or URI (`s3://bucket/runs`) as an absolute path object."""
-    path = UPath(location)
-    return path if path.protocol else path.expanduser().absolute()
+    """A folder or URI (`s3://bucket/runs`) as an absolute path object.
+
+    Raises:
+        TsalignError: no such kind of URI, or the package that reads it is not installed.
+    """
+    protocol = split_protocol(location)[0]
+    if protocol is None:
+        return UPath(location).expanduser().absolute()
+    try:
+        get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        cure = f"pip install 'tsalign[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
+        raise TsalignError(f"{location}: cannot open {protocol}:// here: {cure}") from error
+    return UPath(location)
 
 
 @contextmanager

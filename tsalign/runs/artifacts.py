@@ -13,6 +13,7 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import builtin, is_builtin
+from tsalign.common.storage import resolve
 from tsalign.config import EndpointConfig, ModelConfig
 
 
@@ -134,10 +135,10 @@ def model_from(config: ModelConfig, role: str) -> Model:
     """The model that a role's config names, fingerprinted by content where it is a folder.
 
     Raises:
-        TsalignError: a path that does not exist, or a folder without config.json.
+        TsalignError: a path that does not exist, a folder without config.json, or storage that cannot be opened here.
     """
     location = builtin("model", config.model) if is_builtin(config.model) else config.model
-    path = UPath(location)
+    path = resolve(location)
     looks_local = location.startswith((".", "/", "~")) or path.protocol or path.exists()
     if looks_local and not (path / "config.json").exists():
         raise TsalignError(
@@ -146,7 +147,7 @@ def model_from(config: ModelConfig, role: str) -> Model:
         )
     known = _folder_fingerprint(path) if looks_local else fingerprint(location, config.revision)
     return Model(
-        path=str(path.absolute()) if looks_local and not path.protocol else location,
+        path=str(path) if looks_local and not path.protocol else location,
         fingerprint=fingerprint(known, config.chat_template),
         revision=config.revision,
         chat_template=config.chat_template,

@@ -14,7 +14,7 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.seeds import fraction
-from tsalign.common.storage import append_line, drop_cut_line, read_lines, remove
+from tsalign.common.storage import append_line, drop_cut_line, read_lines, remove, resolve
 from tsalign.config import WritingConfig
 from tsalign.data.intake import parse
 from tsalign.data.shards import Row, Shard, iterate, surfaced, write_shard
@@ -169,8 +169,8 @@ def rubrics_from(location: str) -> Folder:
     Raises:
         TsalignError: the folder holds none.
     """
-    folder = UPath(location)
+    folder = resolve(location)
     if not (folder / "rubrics.json").exists():
         raise TsalignError(f"{location}: no rubrics.json there; expected the folder `rubrics` of a citing run.")
     content = [(folder / name).read_text() for name in ("rubrics.json", "encoder.json")]
-    return Folder(str(folder if folder.protocol else folder.absolute()), fingerprint(*content))
+    return Folder(str(folder), fingerprint(*content))
