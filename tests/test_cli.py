@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from synthetic import SETS, STAGES, make_run
-from tsalign.runs.plan_old_steps import Count
 from typer.testing import CliRunner, Result
 from upath import UPath
 
@@ -26,6 +25,7 @@ from tsalign import api
 from tsalign.cli import app
 from tsalign.config import EndpointConfig, override, validate
 from tsalign.plan import plan
+from tsalign.plan.steps import Count
 from tsalign.recipes import find, with_quickstart
 from tsalign.recipes.evaluate.config import EvaluateConfig
 from tsalign.recipes.ts_align.config import TSAlignConfig
@@ -249,9 +249,9 @@ def test_quickstart_of_another_recipe_with_seeds(ran: dict[str, Any]) -> None:
     result = call("quickstart", "--recipe", "pad", "--seeds", 2)
     assert result.exit_code == 0, result.output
     assert list(ran) == ["quickstart-pad-seed0", "quickstart-pad-seed1"]
-    assert [(config.name, overrides["seed"]) for config, overrides in ran.values()] == [
-        ("pad.yaml", 0),
-        ("pad.yaml", 1),
+    assert [(config, overrides["seed"]) for config, overrides in ran.values()] == [
+        (find("pad").quickstart, 0),
+        (find("pad").quickstart, 1),
     ]
     assert "±" in result.stdout
 
@@ -281,11 +281,13 @@ def test_evaluate(ran: dict[str, Any]) -> None:
     assert loaded.evaluation.sets == {"mine": "prompts.jsonl", "test": "toy:test"}
 
 
-def test_evaluate_needs_rubrics_to_rewrite() -> None:
+def test_evaluate_needs_rubrics_to_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     sets = ("--sets", "toy:test", "--judge", "tsalign.toy.oracle:grade")
     result = call("evaluate", "toy:policy", "--against", "toy:policy", *sets, "--procedure", "rewrite")
     assert result.exit_code == 2
-    assert "procedure rewrite needs `rubrics`" in result.stderr
+    assert "procedure: rubrics: Field required" in result.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_doctor_json() -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tsalign.common.errors import TsalignError
-from tsalign.prompts import templates
-from tsalign.prompts.templates import render
+from tsalign.prompts.templates import FOLDER, render, texts
 
 
 def test_one_user_message_unless_turns_are_marked() -> None:
@@ -33,13 +32,12 @@ def test_a_malformed_template_is_an_error() -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     (tmp_path / "mine.jinja").write_text("mine")
-    name = templates.names()[0]
-    assert templates.texts({name: str(tmp_path / "mine.jinja")})[name] == "mine"
-    assert templates.texts(templates.FOLDER)[name] == (templates.FOLDER / f"{name}.jinja").read_text()
+    assert texts(FOLDER, {"judge_pair": str(tmp_path / "mine.jinja")})["judge_pair"] == "mine"
+    assert texts(FOLDER)["judge_pair"] == (FOLDER / "judge_pair.jinja").read_text()
 
 
 def test_unknown_names_and_missing_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(TsalignError, match=r"templates\.nonsense: no such template; there are"):
-        templates.texts({"nonsense": "x"})
+        texts(FOLDER, {"nonsense": "x"})
     with pytest.raises(TsalignError, match="no such file"):
-        templates.texts({templates.names()[0]: str(tmp_path / "none.jinja")})
+        texts(FOLDER, {"judge_pair": str(tmp_path / "none.jinja")})

@@ -202,18 +202,18 @@ def test_failed_rows_of_a_score_say_what_the_judge_wrote() -> None:
     assert [row["score.judge"] for row in shard.rows] == [[1.0, 0.0]]
     assert "it wrote 'hm'" in shard.failed[0]["reason"]
     assert shard.counts["judge_malformed"] == 2
-    assert shard.counts["judge_questions"] == 4
+    assert shard.counts["judge_calls"] == 4
 
 
 def test_a_local_model_judges_too(models: dict[str, Model]) -> None:
     asked = scorer_from_name(f"judge_axes:{models['policy'].path}").load()
     assert asked(ITEMS[:2]) == [None, None], "a random model rates nothing"
-    assert asked.counts["malformed"] == asked.calls == 2  # type: ignore[attr-defined]
+    assert asked.counts["malformed"] == asked.counts["calls"] == 2
     tokenizer = load_tokenizer(models["policy"])
     template = templates.texts(templates.FOLDER)["judge_axes"]
     prompts = [templates.render(template, prompt=PROMPT, completion=item.completion) for item in ITEMS[:2]]
     read = sum(len(encode_prompt(tokenizer, prompt)) for prompt in prompts)
-    assert read < asked.tokens <= read + 2 * SHORT.max_tokens  # type: ignore[attr-defined]
+    assert read < asked.counts["tokens"] <= read + 2 * SHORT.max_tokens
 
 
 def test_names_of_judges(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,11 @@ def test_names_of_judges(models: dict[str, Model], monkeypatch: pytest.MonkeyPat
     remote = scorer_from_name("judge:org/judge@https://elsewhere/v1")
     assert isinstance(remote, LLMJudge)
     assert remote.writer == Endpoint(
-        "https://elsewhere/v1", "org/judge", fingerprint("https://elsewhere/v1", "org/judge"), "a-secret-of-the-tests"
+        "https://elsewhere/v1",
+        "org/judge",
+        fingerprint("https://elsewhere/v1", "org/judge"),
+        "a-secret-of-the-tests",
+        role="judge",
     )
     assert "a-secret" not in repr(remote)
     assert isinstance(remote.load().engine, OpenAIEngine)  # type: ignore[attr-defined]

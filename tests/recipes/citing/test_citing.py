@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ import tsalign
 from tsalign.common.errors import TsalignError
 from tsalign.config import ModelConfig, SamplingConfig, SFTTrainConfig, WritingConfig
 from tsalign.data.shards import Row, Shard, iterate, read_counts, read_rows, write_shard
+from tsalign.evaluation.procedures import Asked
 from tsalign.prompts import templates
 from tsalign.prompts.parsers import Unparsed
 from tsalign.recipes import find
-from tsalign.recipes.citing import procedures
 from tsalign.recipes.citing.config import RubricsConfig
+from tsalign.recipes.citing.procedures import FOLDER, guided_by, rewritten
 from tsalign.recipes.citing.retrieval import Corpus, MeanPooling, TfIdf, match, unit
 from tsalign.recipes.citing.revision import Revision, conversation, demonstrate, prefer, replies, revise
 from tsalign.recipes.citing.rubrics import categorise, rubrics_from, write_rubrics
 from tsalign.recipes.citing.toy.rows import RUBRICS, teacher_rows
-from tsalign.runs.artifacts import Dataset, Model, Rubrics, model_from
+from tsalign.runs.artifacts import Dataset, Folder, Model, model_from
 from tsalign.runs.stage import Stage
 from tsalign.toy import world
 from tsalign.toy.oracle import grade
@@ -168,7 +170,7 @@ def test_a_rubric_that_does_not_parse_stops_the_run(
     tmp_path: Path, ray_session: None, make_stage: MakeStage, models: dict[str, Model]
 ) -> None:
     categories = categorise(make_stage("categories")[0], toy_prompts(tmp_path / "p", 14), RubricsConfig())
-    ours = templates.texts(templates.FOLDER)["citing_rubric"]
+    ours = templates.texts(FOLDER)["citing_rubric"]
     writing = WRITING.model_copy(update={"max_model_len": 4096})
     with pytest.raises(TsalignError, match=r"expected one <rubric>...</rubric>, found 0"):
         write_rubrics(make_stage("rubrics")[0], models["policy"], categories, ours, RubricsConfig(), writing)
@@ -205,7 +207,7 @@ def test_revisions_become_rows_with_what_they_came_from() -> None:
 
 
 def test_a_template_that_asks_for_a_tag_gets_it_or_refuses() -> None:
-    ours = templates.texts(templates.FOLDER)
+    ours = templates.texts(FOLDER)
     revision = Revision(ours["citing_revise"], ours["citing_rewrite"])
     rows = revision.read(ROW, ["Sure! <revision>1 2</revision>", "<revision> 3 </revision>"]).rows
     assert [row["completion"] for row in rows] == ["1 2", "3"]
@@ -217,7 +219,7 @@ def test_a_template_that_asks_for_a_tag_gets_it_or_refuses() -> None:
 
 
 def test_our_templates_show_instruction_rubric_and_answer() -> None:
-    ours = templates.texts(templates.FOLDER)
+    ours = templates.texts(FOLDER)
     rewriting = conversation(ours["citing_rewrite"], user("Sort 2 1"), "In order.", "2 1")
     guided = conversation(ours["citing_rewrite"], user("Sort 2 1"), "In order.")
     assert all(part in rewriting[0]["content"] for part in ("Sort 2 1", "In order.", "2 1", "Rewrite"))
@@ -312,11 +314,11 @@ def test_procedures_give_candidate_sets_of_each_step(
     corpus().save(UPath(tmp_path / "rubrics"))
     rubrics = rubrics_from(str(tmp_path / "rubrics"))
     prompts, steps = toy_prompts(tmp_path / "prompts", 14), Recorder(make_stage)
-    asked = (models["policy"], prompts, SAMPLING, (1.0, 0.0))
-    made = procedures.rewrite(steps, "answers", *asked, rubrics, 2, {"citing_rewrite": SHORT})
+    asked = Asked("answers", models["policy"], prompts, SAMPLING, (1.0, 0.0))
+    made = rewritten(steps, asked, rubrics, SHORT, 2)
     assert list(made) == ["draft", "rewrite_1", "rewrite_2"]
     assert steps.names == ["answers_rubrics", "answers_draft", "answers_rewrite_1", "answers_rewrite_2"]
-    (guided,) = procedures.guided(steps, "guided", *asked, rubrics, {"citing_rewrite": SHORT}).values()
+    (guided,) = guided_by(steps, replace(asked, name="guided"), rubrics, SHORT).values()
     for answers in (*made.values(), guided):
         assert [shard.name for shard in answers.shards()] == [shard.name for shard in prompts.shards()]
         for row, prompt in zip(iterate([answers]), iterate([prompts])):
@@ -394,7 +396,7 @@ def test_configs_that_cannot_work(
 def test_matching_is_counted(tmp_path: Path, ray_session: None, make_stage: MakeStage) -> None:
     corpus().save(UPath(tmp_path / "rubrics"))
     stage, log = make_stage("matched")
-    matched = match(stage, toy_prompts(tmp_path / "prompts", 14), Rubrics(str(tmp_path / "rubrics"), "r"))
+    matched = match(stage, toy_prompts(tmp_path / "prompts", 14), Folder(str(tmp_path / "rubrics"), "r"))
     rows = list(iterate([matched]))
     assert (
         log["fallback"]

@@ -21,6 +21,7 @@ from tsalign.data.chat import encode_pair, load_tokenizer
 from tsalign.data.loading import load
 from tsalign.data.tensors import padding_id
 from tsalign.engines import by_text, open_logprob_engine
+from tsalign.recipes.pad import option_probability
 from tsalign.recipes.pad.config import PADConfig, PADTrainConfig, TeacherScoreConfig
 from tsalign.recipes.pad.diversity import DiversityWorker, farthest_first
 from tsalign.recipes.pad.losses import PAD, concordance, decomposed
@@ -34,7 +35,7 @@ from tsalign.recipes.pad.plackett_luce import (
 )
 from tsalign.recipes.pad.rankings import PairWorker, RankWorker, best_worst_pair, teacher_scores
 from tsalign.runs.artifacts import Model
-from tsalign.scoring import Item, option_probability
+from tsalign.scoring import Item
 from tsalign.toy.world import tasks
 from tsalign.training import objectives
 from tsalign.training.examples import Example, collate
@@ -246,7 +247,7 @@ def test_both_orders_are_averaged(scripted: Callable[..., Any]) -> None:
     first, second = score(items("dog", "box"))  # .5 for A, .1 for B in either order
     assert (first, second) == pytest.approx((math.log(0.3), math.log(0.3)))
     assert len(engine.asked) == 2
-    assert score.counts["questions"] == 2
+    assert score.counts["calls"] == 2
     assert score.counts["unclear_mass"] == pytest.approx(2 * 0.4)
 
 
@@ -363,8 +364,8 @@ def test_a_small_run_and_dpo_on_the_same_scores(
     done = {entry["stage"]: entry["counts"] for entry in stages if entry.get("state") == "done"}
     kept = done["1/diverse"]["rows"]
     assert kept + done["1/diverse"]["alike"] == 64
-    assert done["1/scores"]["choice_questions"] == kept * 6
-    assert done["1/scores"]["choice_question_tokens"] > done["1/scores"]["logprob_tokens"] > 0
+    assert done["1/scores"]["choice_calls"] == kept * 6
+    assert done["1/scores"]["choice_tokens"] > done["1/scores"]["logprob_tokens"] > 0
 
     # The same run with another objective goes on from the teacher's scores.
     tsalign.run({**CONFIG, "run": "small"}, tune__objective="dpo", tune__beta=1.0)

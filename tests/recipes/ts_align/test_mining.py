@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tsalign.data.pairs import best_and_worst, random_pair
 from tsalign.recipes.ts_align.config import MiningConfig
-from tsalign.recipes.ts_align.mining import MineWorker, best_and_worst, identical, nominate, preference, random_pair
-from tsalign.scoring import Item
+from tsalign.recipes.ts_align.mining import MineWorker, decided, identical, nominate
+from tsalign.scoring import Item, LoadedScorer, Scorer
 
 
 def candidate_set(texts: list[str], student: list[float] | None = None, prompt_id: str = "p") -> dict[str, Any]:
@@ -27,17 +28,21 @@ def candidate_set(texts: list[str], student: list[float] | None = None, prompt_i
     return row | ({"score.student": student} if student else {})
 
 
-class CountingTeacher:
+class CountingTeacher(Scorer, LoadedScorer):
     """Scores by text length; knows what it was asked."""
 
+    who = "teacher"
+
     def __init__(self) -> None:
-        self.calls = self.tokens = 0
+        super().__init__()
+        self.asked = 0
 
     def load(self) -> "CountingTeacher":
         return self
 
     def __call__(self, items: list[Item]) -> list[float | None]:
-        self.calls += len(items)
+        self.asked += len(items)
+        self.counts["calls"] += len(items)
         return [None if item.completion == "fails" else float(len(item.completion)) for item in items]
 
 
@@ -55,8 +60,8 @@ def test_the_teacher_flips_the_students_order() -> None:
     assert row["score.label"] == [4.0, 1.0]
     assert row["score.student"] == [0.1, 0.9]
     assert (row["chosen_ids"], row["rejected_ids"]) == ([0], [2])
-    assert teacher.calls == 2
-    assert shard.counts == {"identical": 0, "tied": 0, "flipped": 1, "teacher_calls": 2, "teacher_tokens": 0}
+    assert teacher.asked == 2
+    assert shard.counts == {"identical": 0, "tied": 0, "flipped": 1, "teacher_calls": 2}
 
 
 def test_identical_and_tied_pairs_are_dropped_and_counted() -> None:
@@ -64,7 +69,7 @@ def test_identical_and_tied_pairs_are_dropped_and_counted() -> None:
     shard, teacher = mined(rows)
     assert shard.rows == []
     assert (shard.counts["identical"], shard.counts["tied"]) == (1, 1)
-    assert teacher.calls == 2
+    assert teacher.asked == 2
 
 
 def test_a_completion_without_a_score_is_a_failed_row() -> None:
@@ -75,7 +80,7 @@ def test_a_completion_without_a_score_is_a_failed_row() -> None:
 
 def test_teacher_all_asks_for_every_candidate() -> None:
     shard, teacher = mined([candidate_set(["a", "bbb", "cc"])], strategy="teacher-all")
-    assert teacher.calls == 3
+    assert teacher.asked == 3
     assert (shard.rows[0]["chosen"][0]["content"], shard.rows[0]["rejected"][0]["content"]) == ("bbb", "a")
     assert shard.rows[0]["flipped"] is False
 
@@ -115,7 +120,7 @@ def test_chosen_never_scores_below_rejected(student: list[float], labels: list[f
     row = candidate_set([f"t{i}" for i in range(len(student))], student)
     nominees = nominate(row, "ts-align", 0)
     assert identical(row, nominees) == (max(student) == min(student))
-    made = preference(row, nominees, labels, tie_margin=0.0)
+    made = decided(row, nominees, labels, tie_margin=0.0)
     if made:
         assert made["score.label"][0] > made["score.label"][1]
         assert made["flipped"] == (made["score.student"][0] < made["score.student"][1])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from tsalign.config.base import DataConfig, EvaluationConfig, RunConfig, SamplingConfig
+from tsalign.config.loading import validate
 from tsalign.config.models import ConfigModel, WriterConfig
+from tsalign.evaluation import procedures
 
 
 class ProcedureConfig(ConfigModel):
@@ -17,10 +19,18 @@ class ProcedureConfig(ConfigModel):
 
     name: str = Field("direct", description="direct, guided, rewrite, or that of an installed package")
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The procedure's own keys."""
-        return dict(self.model_extra or {})
+    def options(self) -> ConfigModel:
+        """The procedure's own keys.
+
+        Raises:
+            TsalignError: no such procedure, or keys that it does not take.
+        """
+        return validate(procedures.find(self.name).config_type, dict(self.model_extra or {}), "procedure")
+
+    @model_validator(mode="after")
+    def _options_are_valid(self) -> Self:
+        self.options()
+        return self
 
 
 class EvaluateConfig(RunConfig):

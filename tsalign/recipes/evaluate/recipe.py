@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tsalign.config import validate
 from tsalign.evaluation import procedures
 from tsalign.evaluation.exam import Exam
 from tsalign.evaluation.procedures import Asked
@@ -15,8 +14,7 @@ from tsalign.runs.run import Run
 def evaluate_models(run: Run, cfg: EvaluateConfig) -> None:
     """`model` answers by `procedure`, `against` directly; every step of the procedure is judged by itself."""
     procedure = procedures.find(cfg.procedure.name)
-    options = validate(procedure.config_type, cfg.procedure.options, "procedure")
     exam = Exam(run, cfg, run.model(cfg.against, "against"))
     asked = Asked("model", run.model(cfg.model, "model"), exam.held_out, exam.sampling, exam.cfg.temperatures)
     for it in run.iterations(1):
-        exam.compare_steps(it, procedure.answer(it, asked, options))
+        exam.compare_steps(it, procedure.answer(it, asked, cfg.procedure.options()))
