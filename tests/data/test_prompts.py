@@ -243,7 +243,7 @@ def test_locations(load: Loader, tmp_path: Path) -> None:
     for missing in (f"{folder}/x.jsonl", f"{folder}/*.parquet", str(tmp_path)):
         with pytest.raises(TsalignError, match="no prompt file there"):
             expand(missing)
-    with pytest.raises(TsalignError, match="toy:nope: no such toy prompts"):
+    with pytest.raises(TsalignError, match="toy:nope: no such rows"):
         load("toy:nope")
 
 

@@ -1,5 +1,32 @@
-"""The one exception for what a user can mend."""
+"""The one exception for what a user can mend, and how it comes back from an actor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class TsalignError(Exception):
     """Bad input or a missing piece: the message names the file, line or key, what was expected, and the mend."""
+
+
+@contextmanager
+def surfaced() -> Iterator[None]:
+    """Re-raise a `TsalignError` that was raised in an actor as itself, without Ray's wrapping."""
+    try:
+        yield
+    except Exception as error:
+        if (ours := _original(error)) is not None:
+            raise TsalignError(str(ours)) from None
+        raise
+
+
+def _original(error: BaseException | None) -> TsalignError | None:
+    """The `TsalignError` at the root of what Ray Core, Ray Data or Ray Train raised."""
+    # What Ray Core re-raises is of a class made from both RayTaskError and ours; its cause is the original.
+    if error is None or type(error) is TsalignError:
+        return error
+    failures = getattr(error, "worker_failures", {}).values()  # Ray Train's WorkerGroupError
+    wrapped = [getattr(failure, "_base_exc", failure) for failure in failures]
+    inner = [*wrapped, getattr(error, "cause", None), error.__cause__]
+    return next(filter(None, map(_original, inner)), None)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
-import ray
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.seeds import derive
-from tsalign.common.storage import remove
-from tsalign.data.shards import Row, Shard, surfaced, write_shard
+from tsalign.data.shards import Row, write_rows
 from tsalign.data.sources import BadRow, read, to_messages
+from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -28,19 +26,11 @@ def load_preferences(stage: Stage, location: str) -> Dataset:
     Raises:
         TsalignError: no such file, or a malformed row; with file and line.
     """
-    with surfaced():
-        count = ray.get(ray.remote(num_cpus=1)(_load).remote(stage.out, location))
-    stage.log({"rows": count})
-    return Dataset(str(stage.out), stage.fingerprint)
+    return in_one_task(stage, _load, location)
 
 
-def _load(out: UPath, location: str) -> int:
-    remove(out)
-    rows, number, total = _rows(location), 0, 0
-    while chunk := list(islice(rows, SHARD_SIZE)):
-        write_shard(out / f"part-{number:05}.parquet", Shard(chunk))
-        number, total = number + 1, total + len(chunk)
-    return total
+def _load(out: UPath, location: str) -> dict[str, int]:
+    return {"rows": write_rows(out, _rows(location), shard_size=SHARD_SIZE)}
 
 
 def _rows(location: str) -> Iterator[Row]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import is_builtin
 from tsalign.common.seeds import derive, fraction
-from tsalign.common.storage import remove
 from tsalign.config import DataConfig, EvaluationConfig
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.intake import Intake, Prompt, parse
-from tsalign.data.shards import Row, Shard, surfaced, write_shard
+from tsalign.data.shards import Row, write_rows
 from tsalign.data.sources import BadRow, absolute, read
+from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def load_prompts(stage: Stage, data: DataConfig, sets: dict[str, str], policy: M
     Raises:
         TsalignError: a file is not there or has no prompts, too many bad rows, or nothing is left.
     """
-    return _in_one_task(stage, _training, _anchored(data), _absolute(sets), policy, stage.seed)
+    return in_one_task(stage, _training, stage.quarantine, _anchored(data), _absolute(sets), policy, stage.seed)
 
 
 @stage_function("held_out")
@@ -62,7 +62,7 @@ def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig
     if HELD_OUT in evaluation.sets and data.eval_fraction:
         raise TsalignError("evaluation.sets: held_out is what data.eval_fraction makes; give your set another name.")
     anchored = evaluation.model_copy(update={"sets": _absolute(evaluation.sets)})
-    return _in_one_task(stage, _evaluation, _anchored(data), anchored, policy)
+    return in_one_task(stage, _evaluation, stage.quarantine, _anchored(data), anchored, policy)
 
 
 def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:
@@ -85,16 +85,6 @@ def _absolute(sets: dict[str, str]) -> dict[str, str]:
     return {name: absolute(location) for name, location in sets.items()}
 
 
-def _in_one_task(stage: Stage, work: Callable[..., dict[str, int]], *arguments: Any) -> Dataset:
-    """Run `work` on a node with a free CPU, so that the driver never holds rows."""
-    import ray
-
-    with surfaced():
-        counts = ray.get(ray.remote(num_cpus=1)(work).remote(stage.out, stage.quarantine, *arguments))
-    stage.log(counts)
-    return Dataset(str(stage.out), stage.fingerprint)
-
-
 def _training(
     out: UPath, quarantine: UPath, data: DataConfig, sets: dict[str, str], policy: Model, seed: int
 ) -> dict[str, int]:
@@ -114,7 +104,8 @@ def _training(
     size = data.prompts_per_iteration or len(rows)
     if len(rows) > size:
         rows += rows[: -len(rows) % size]
-    _write(out, [rows[start : start + size] for start in range(0, len(rows), size)], data.shard_size)
+    portions = [rows[start : start + size] for start in range(0, len(rows), size)]
+    write_rows(out, *portions, shard_size=data.shard_size)
     return dict(intake.counts)
 
 
@@ -136,7 +127,7 @@ def _evaluation(
     best = [sorted(rows, key=lambda pair: pair[0])[: evaluation.prompts_per_set] for rows in sets.values()]
     rows = [row for chosen in best for _, row in chosen]
     intake.counts["kept"] = len(rows)
-    _write(out, [rows], data.shard_size)
+    write_rows(out, rows, shard_size=data.shard_size)
     return dict(intake.counts)
 
 
@@ -162,13 +153,6 @@ def _is_held_out(prompt: Prompt, data: DataConfig) -> bool:
 
 def _locations(data: DataConfig) -> list[str]:
     return [data.prompts] if isinstance(data.prompts, str) else data.prompts
-
-
-def _write(out: UPath, portions: list[list[Row]], shard_size: int) -> None:
-    remove(out)
-    cuts = [rows[start : start + shard_size] for rows in portions for start in range(0, len(rows), shard_size)]
-    for number, rows in enumerate(cuts):
-        write_shard(out / f"part-{number:05}.parquet", Shard(rows))
 
 
 def _told(counts: dict[str, int]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow.parquet as pq
 from upath import UPath
 
-from tsalign.common.errors import TsalignError
+from tsalign.common.errors import TsalignError, surfaced
 from tsalign.common.storage import append_line, atomic, remove
 from tsalign.config import Placement
 from tsalign.data.schema import to_table
@@ -62,6 +62,29 @@ def write_shard(path: UPath, shard: Shard) -> None:
     table = table.replace_schema_metadata({COUNTS: json.dumps(counts).encode()})
     with atomic(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file, compression="zstd")
+
+
+def write_rows(out: UPath, *portions: Iterable[Row], shard_size: int) -> int:
+    """Rows as the shards of `out`, in place of what is there, one shard in memory at a time.
+
+    Args:
+        portions: each begins a new shard.
+
+    Returns:
+        How many rows there were.
+    """
+    remove(out)
+    total = 0
+    for number, rows in enumerate(chunk for portion in portions for chunk in _chunks(portion, shard_size)):
+        write_shard(out / f"part-{number:05}.parquet", Shard(rows))
+        total += len(rows)
+    return total
+
+
+def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    remaining = iter(rows)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
 
 
 class Counting(Protocol):
@@ -143,28 +166,6 @@ class _ShardActor:
             append_line(bad, row)
         write_shard(self.out / path.name, shard)
         return {"shard": [path.name]}
-
-
-@contextmanager
-def surfaced() -> Iterator[None]:
-    """Re-raise a `TsalignError` that was raised in an actor as itself, without Ray's wrapping."""
-    try:
-        yield
-    except Exception as error:
-        if (ours := _original(error)) is not None:
-            raise TsalignError(str(ours)) from None
-        raise
-
-
-def _original(error: BaseException | None) -> TsalignError | None:
-    """The `TsalignError` at the root of what Ray Core, Ray Data or Ray Train raised."""
-    # What Ray Core re-raises is of a class made from both RayTaskError and ours; its cause is the original.
-    if error is None or type(error) is TsalignError:
-        return error
-    failures = getattr(error, "worker_failures", {}).values()  # Ray Train's WorkerGroupError
-    wrapped = [getattr(failure, "_base_exc", failure) for failure in failures]
-    inner = [*wrapped, getattr(error, "cause", None), error.__cause__]
-    return next(filter(None, map(_original, inner)), None)
 
 
 def _check_failures(stage: Stage, counts: dict[str, float], limit: float) -> None:

@@ -191,8 +191,7 @@ def _format(path: UPath) -> str:
 
 
 def _glob(path: UPath) -> list[UPath]:
-    depth = next((i for i, part in enumerate(path.parts) if set(part) & set("*?[")), None)
-    if depth is None:
-        return []
-    folder = path.parents[len(path.parts) - depth - 1]
-    return [file for file in folder.glob("/".join(path.parts[depth:])) if file.is_file()]
+    found = path.fs.glob(path.path, detail=True).items()
+    return [
+        UPath(name, protocol=path.protocol, **path.storage_options) for name, info in found if info["type"] == "file"
+    ]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
-import ray
 from upath import UPath
 
-from tsalign.common.storage import remove
 from tsalign.config import SFTTrainConfig
-from tsalign.data.shards import Row, Shard, iterate, write_shard
+from tsalign.data.shards import Row, iterate, write_rows
+from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 
-SHARD = 2000
+SHARD_SIZE = 2000
 
 
 def language(steps: int, rate: float, epochs: float = 4) -> SFTTrainConfig:
@@ -36,16 +34,11 @@ def language(steps: int, rate: float, epochs: float = 4) -> SFTTrainConfig:
 
 def shards(stage: Stage, make: Callable[..., Iterator[Row]], *arguments: Any) -> Dataset:
     """Rows into shards, made in a task so that the driver holds none."""
-    ray.get(ray.remote(num_cpus=1)(_write).remote(stage.out, make, *arguments))
-    return Dataset(str(stage.out), stage.fingerprint)
+    return in_one_task(stage, _write, make, *arguments)
 
 
-def _write(out: UPath, make: Callable[..., Iterator[Row]], *arguments: Any) -> None:
-    remove(out)
-    rows, number = make(*arguments), 0
-    while chunk := list(islice(rows, SHARD)):
-        write_shard(out / f"part-{number:05}.parquet", Shard(chunk))
-        number += 1
+def _write(out: UPath, make: Callable[..., Iterator[Row]], *arguments: Any) -> dict[str, int]:
+    return {"rows": write_rows(out, make(*arguments), shard_size=SHARD_SIZE)}
 
 
 def texts(samples: list[Dataset]) -> dict[str, list[str]]:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from tsalign.common.errors import surfaced
 from tsalign.common.storage import remove
 from tsalign.config import TrainConfig
-from tsalign.data.shards import surfaced
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function

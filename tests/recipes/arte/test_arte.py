@@ -12,7 +12,7 @@ import pytest
 from tsalign import api
 from tsalign.common.errors import TsalignError
 from tsalign.config import ModelConfig, WritingConfig
-from tsalign.data.shards import iterate
+from tsalign.data.shards import iterate, write_rows
 from tsalign.engines import Completion, Failed, Request
 from tsalign.plan import plan
 from tsalign.prompts.parsers import Unparsed, questions
@@ -22,7 +22,7 @@ from tsalign.recipes.arte.drafting import QuestionWriting, RationaleWriting, dra
 from tsalign.recipes.arte.exact_match import Answering, exact_match, matches
 from tsalign.recipes.arte.icl_accuracy import ICLAccuracy, LoadedICLAccuracy
 from tsalign.recipes.arte.tailoring import question_pairs, rationale_pair, sft_rows, tagged_questions
-from tsalign.recipes.arte.tasks import Question, Task, ask, read_tasks, write_rows
+from tsalign.recipes.arte.tasks import Question, Task, ask, read_tasks
 from tsalign.recipes.arte.toy.rows import TECHNIQUES, student_rows, teacher_rows, templates
 from tsalign.recipes.arte.toy.tokenizer import build_arte_tokenizer
 from tsalign.recipes.arte.toy.world import KNOWN_TASKS, OTHER_NAMES, TEST_TASKS, TUNE_TASKS, rationale
@@ -158,7 +158,7 @@ def test_rationale_pairs_take_best_and_worst_and_drop_ties() -> None:
 
 def test_sft_rows_are_as_many_for_every_choice(ray_session: None, make_stage: Callable) -> None:
     stage, _ = make_stage("candidates")
-    write_rows(stage.out, [scored(str(n), [0.1, 0.7, 0.3]) for n in range(9)])
+    write_rows(stage.out, [scored(str(n), [0.1, 0.7, 0.3]) for n in range(9)], shard_size=64)
     candidates = Dataset(str(stage.out), "candidates")
     learnt = {}
     for choice in ("only", "best", "random"):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tsalign.common.errors import TsalignError
-from tsalign.data.shards import iterate
-from tsalign.recipes.arte.tasks import ask, only, read_tasks, write_rows
+from tsalign.data.shards import iterate, write_rows
+from tsalign.recipes.arte.tasks import ask, only, read_tasks
 from tsalign.recipes.arte.toy.world import TEST_TASKS, TUNE_TASKS
 
 TASK = """
@@ -105,7 +105,7 @@ def test_only_what_was_selected_is_left(make_stage: Callable, tmp_path: Path) ->
     asked = ask(stage, tasks, "preference")
     rows = list(iterate([asked]))
     assert log["questions"] == len(rows) == sum(len(task.preference) for task in tasks)
-    write_rows(stage.out, rows[::5])
+    write_rows(stage.out, rows[::5], shard_size=64)
     kept = only(tasks, asked)
     assert sum(len(task.preference) for task in kept) == len(rows[::5])
     assert [task.test for task in kept] == [task.test for task in tasks]

@@ -14,13 +14,13 @@ from upath import UPath
 from tsalign.common.errors import TsalignError
 from tsalign.common.seeds import derive
 from tsalign.config import WritingConfig
-from tsalign.data.shards import Row, iterate, read_counts
+from tsalign.data.shards import Row, iterate, read_counts, write_rows
 from tsalign.data.sources import Message
 from tsalign.prompts import parsers as parsing
 from tsalign.prompts.parsers import Unparsed
 from tsalign.prompts.templates import render
 from tsalign.recipes.arte.config import DraftConfig
-from tsalign.recipes.arte.tasks import Task, write_rows
+from tsalign.recipes.arte.tasks import SHARD_SIZE, Task
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -90,7 +90,7 @@ def draft(
     if empty := next((name for name, rows in found.items() if not rows), None):
         raise TsalignError(f"{stage.name}: no new question for task {empty} in {config.max_rounds} rounds.")
     rows = sorted((row for own in found.values() for row in own.values()), key=lambda row: row["prompt_id"])
-    write_rows(stage.out, rows)
+    write_rows(stage.out, rows, shard_size=SHARD_SIZE)
     missing = config.questions * len(tasks) - len(rows)
     stage.log({**counts, "rows": len(rows), "missing": missing})
     return Dataset(str(stage.out), stage.fingerprint)
@@ -115,7 +115,7 @@ def _round(
     """What the teacher writes in one round, kept below `stage.work`, so that a cut stage repeats only its last."""
     place: UPath = stage.work / f"round-{number}"
     if not (place / "asked").exists():
-        write_rows(place / "asked", asked)
+        write_rows(place / "asked", asked, shard_size=SHARD_SIZE)
     within = replace(stage, out=place / "written", quarantine=stage.quarantine / f"round-{number}", log=lambda _: None)
     prompts = Dataset(str(place / "asked"), stage.fingerprint)
     return write(within, teacher, prompts, questions, writing, config.max_failed_fraction)

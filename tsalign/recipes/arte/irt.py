@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsalign.data.shards import Row, iterate
-from tsalign.recipes.arte.tasks import write_rows
+from tsalign.data.shards import Row, iterate, write_rows
+from tsalign.recipes.arte.tasks import SHARD_SIZE
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -93,6 +93,6 @@ def select_items(stage: Stage, answered: Sequence[Dataset], keep: int) -> Datase
         whole = [row for row in own if len(row["correct"]) == max(len(row["correct"]) for row in own)]
         best, found = most_discriminative(torch.tensor([row["correct"] for row in whole]).T, keep)
         kept += [{**whole[i], "discrimination": float(found.discrimination[i])} for i in best]
-    write_rows(stage.out, kept)
+    write_rows(stage.out, kept, shard_size=SHARD_SIZE)
     stage.log({"items": len(items), "rows": len(kept)})
     return Dataset(str(stage.out), stage.fingerprint)

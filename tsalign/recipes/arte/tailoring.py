@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
-import ray
+from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.seeds import derive
 from tsalign.data.pairs import best_and_worst, preference, random_pair
-from tsalign.data.shards import Row, iterate, surfaced
+from tsalign.data.shards import Row, iterate, write_rows
+from tsalign.data.tasks import in_one_task
 from tsalign.prompts.templates import render
 from tsalign.recipes.arte.config import DraftConfig, PairConfig
 from tsalign.recipes.arte.drafting import question_prompt, show
-from tsalign.recipes.arte.tasks import Task, write_rows
+from tsalign.recipes.arte.tasks import SHARD_SIZE, Task
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -82,7 +83,7 @@ def pair_questions(
     Raises:
         TsalignError: in no task is any question worth more than another.
     """
-    return _in_one_task(stage, _question_level, scored, list(tasks), template, pairs, drafts)
+    return in_one_task(stage, _question_level, stage.seed, scored, list(tasks), template, pairs, drafts)
 
 
 @stage_function("arte/rationale_pairs")
@@ -92,12 +93,12 @@ def pair_rationales(stage: Stage, scored: Dataset, pairs: PairConfig) -> Dataset
     Raises:
         TsalignError: every set is tied.
     """
-    return _in_one_task(stage, _rationale_level, scored, pairs)
+    return in_one_task(stage, _rationale_level, stage.seed, scored, pairs)
 
 
 def _question_level(
-    seed: int, scored: Dataset, tasks: list[Task], template: str, pairs: PairConfig, drafts: DraftConfig
-) -> tuple[list[Row], dict[str, float]]:
+    out: UPath, seed: int, scored: Dataset, tasks: list[Task], template: str, pairs: PairConfig, drafts: DraftConfig
+) -> dict[str, float]:
     rows, tied = [], 0
     by_task = _by_task(scored)
     for task in tasks:
@@ -107,16 +108,16 @@ def _question_level(
             name = f"{task.name}-{number}"
             prompt = question_prompt(template, task.description, show(task, drafts.shown, seed, name), drafts.asked)
             rows.append(preference(name, task.name, prompt, tagged_questions(better), tagged_questions(worse)))
-    return rows, {"tied_tasks": tied}
+    return {"rows": _written(out, rows), "tied_tasks": tied}
 
 
-def _rationale_level(seed: int, scored: Dataset, pairs: PairConfig) -> tuple[list[Row], dict[str, float]]:
+def _rationale_level(out: UPath, seed: int, scored: Dataset, pairs: PairConfig) -> dict[str, float]:
     rows, tied = [], 0
     for _, own in sorted(_by_task(scored).items()):
         made = [rationale_pair(row, pairs.keep_ties, seed) for row in sorted(own, key=lambda row: row["prompt_id"])]
         tied += made.count(None)
         rows += [row for row in made if row][: pairs.rationales]
-    return rows, {"tied": tied}
+    return {"rows": _written(out, rows), "tied": tied}
 
 
 @stage_function("arte/sft_rows")
@@ -130,19 +131,20 @@ def sft_rows(stage: Stage, candidates: Dataset, choice: Choice, template: str, c
     Raises:
         TsalignError: a task has fewer.
     """
-    return _in_one_task(stage, _sft_rows, candidates, choice, template, count)
+    return in_one_task(stage, _sft_rows, stage.seed, candidates, choice, template, count)
 
 
 def _sft_rows(
-    seed: int, candidates: Dataset, choice: Choice, template: str, count: int
-) -> tuple[list[Row], dict[str, float]]:
+    out: UPath, seed: int, candidates: Dataset, choice: Choice, template: str, count: int
+) -> dict[str, float]:
     rows = []
     for task, own in sorted(_by_task(candidates).items()):
         if len(own) < count:
             raise TsalignError(f"rows_per_task: task {task} has {len(own)} questions, not {count}; draft more of them.")
         own.sort(key=lambda row: derive(seed, row["prompt_id"]))
         rows += [_sft_row(row, choice, template, seed) for row in own[:count]]
-    return sorted(rows, key=lambda row: derive(seed, row["prompt_id"], "order")), {}
+    rows.sort(key=lambda row: derive(seed, row["prompt_id"], "order"))
+    return {"rows": write_rows(out, rows, shard_size=SHARD_SIZE)}
 
 
 def _sft_row(row: Row, choice: Choice, template: str, seed: int) -> Row:
@@ -163,17 +165,14 @@ def _by_task(dataset: Dataset) -> dict[str, list[Row]]:
     return rows
 
 
-def _in_one_task(stage: Stage, work: Callable[..., tuple[list[Row], dict[str, float]]], *arguments: Any) -> Dataset:
-    """Make and write rows on a node with a free CPU: the driver holds none."""
-    with surfaced():
-        counts = ray.get(ray.remote(num_cpus=1)(_written).remote(stage.out, work, stage.seed, *arguments))
-    stage.log(counts)
-    if not counts["rows"]:
-        raise TsalignError(f"{stage.name}: the student finds every draft of a task alike; draft more, or keep_ties.")
-    return Dataset(str(stage.out), stage.fingerprint)
+def _written(out: UPath, pairs: list[Row]) -> int:
+    """How many preferences were written.
 
-
-def _written(out: Any, work: Callable[..., tuple[list[Row], dict[str, float]]], *arguments: Any) -> dict[str, float]:
-    rows, counts = work(*arguments)
-    write_rows(out, rows)
-    return {"rows": len(rows), **counts}
+    Raises:
+        TsalignError: there is none.
+    """
+    if not pairs:
+        raise TsalignError(
+            "no preference: the student scores all drafts of every task equally; draft more, or set keep_ties."
+        )
+    return write_rows(out, pairs, shard_size=SHARD_SIZE)

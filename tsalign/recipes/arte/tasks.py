@@ -16,15 +16,15 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import builtin, is_builtin
-from tsalign.common.storage import remove, resolve
-from tsalign.data.shards import Row, Shard, iterate, write_shard
+from tsalign.common.storage import resolve
+from tsalign.data.shards import Row, iterate, write_rows
 from tsalign.runs.artifacts import Dataset, fingerprint
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
 Split = Literal["preference", "test"]
 KEYS = ("name", "description", "seeds", "techniques")
-SHARD = 64
+SHARD_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def ask(stage: Stage, tasks: Sequence[Task], split: Split) -> Dataset:
         for task in tasks
         for one in getattr(task, split)
     ]
-    write_rows(stage.out, rows)
+    write_rows(stage.out, rows, shard_size=SHARD_SIZE)
     stage.log({"questions": len(rows), "tasks": len(tasks)})
     return Dataset(str(stage.out), stage.fingerprint)
 
@@ -94,13 +94,6 @@ def only(tasks: Sequence[Task], chosen: Dataset) -> tuple[Task, ...]:
         replace(task, preference=tuple(one for one in task.preference if (task.name, one.question) in kept))
         for task in tasks
     )
-
-
-def write_rows(out: UPath, rows: list[Row]) -> None:
-    """Few rows that the driver holds, as shards."""
-    remove(out)
-    for number, start in enumerate(range(0, len(rows), SHARD)):
-        write_shard(out / f"part-{number:05}.parquet", Shard(rows[start : start + SHARD]))
 
 
 def _plain(one: Question) -> Row:

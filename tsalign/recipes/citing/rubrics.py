@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import ray
 from sklearn.cluster import KMeans
 from upath import UPath
 
@@ -17,8 +16,9 @@ from tsalign.common.seeds import fraction
 from tsalign.common.storage import append_line, drop_cut_line, read_lines, remove, resolve
 from tsalign.config import WritingConfig
 from tsalign.data.intake import parse
-from tsalign.data.shards import Row, Shard, iterate, surfaced, write_shard
+from tsalign.data.shards import Row, iterate, write_rows
 from tsalign.data.sources import BadRow, Message, absolute, read
+from tsalign.data.tasks import in_one_task
 from tsalign.prompts.parsers import part
 from tsalign.prompts.templates import render
 from tsalign.recipes.citing.config import RubricsConfig
@@ -29,6 +29,7 @@ from tsalign.runs.stage_function import stage_function
 from tsalign.stages.writing import Written, write
 
 CACHE = "rubric_cache.jsonl"
+SHARD_SIZE = 512
 
 
 @stage_function("citing/categories")
@@ -40,15 +41,10 @@ def categorise(stage: Stage, prompts: Dataset, config: RubricsConfig) -> Dataset
     Raises:
         TsalignError: a prompt has no category in the file that `config.categories` names.
     """
-    place = stage.resources.score
-    with surfaced():
-        task = ray.remote(num_cpus=place.cpus, num_gpus=place.gpus)(_categorise)
-        stage.log(ray.get(task.remote(stage.out, prompts, config, stage.seed)))
-    return Dataset(str(stage.out), stage.fingerprint)
+    return in_one_task(stage, _categorise, prompts, config, stage.seed, placement=stage.resources.score)
 
 
 def _categorise(out: UPath, prompts: Dataset, config: RubricsConfig, seed: int) -> dict[str, int]:
-    remove(out)
     rows = heapq.nsmallest(
         config.sample,
         iterate([prompts], ["prompt_id", "set", "prompt"]),
@@ -60,11 +56,11 @@ def _categorise(out: UPath, prompts: Dataset, config: RubricsConfig, seed: int) 
     members: dict[str, list[int]] = defaultdict(list)
     for index, category in enumerate(_categories(rows, vectors, config, seed)):
         members[category].append(index)
-    save_encoder(encoder, out)
     made = [
         _category(name, [texts[i] for i in own], vectors[own], config.examples) for name, own in sorted(members.items())
     ]
-    write_shard(out / "part-00000.parquet", Shard(made))
+    write_rows(out, made, shard_size=SHARD_SIZE)
+    save_encoder(encoder, out)
     return {"categories": len(made), "prompts": len(rows)}
 
 
@@ -144,7 +140,7 @@ def write_rubrics(
     asked = {row["prompt_id"]: key for row, key in zip(rows, keys) if key not in known}
     if asked:
         remove(stage.work)
-        write_shard(stage.work / "asked/part-00000.parquet", Shard([row for row in rows if row["prompt_id"] in asked]))
+        write_rows(stage.work / "asked", (row for row in rows if row["prompt_id"] in asked), shard_size=SHARD_SIZE)
         drop_cut_line(cache)
         within = replace(stage, out=stage.work / "written")
         questions = Dataset(str(stage.work / "asked"), stage.fingerprint)
