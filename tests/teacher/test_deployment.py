@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -43,3 +46,55 @@ def test_cause_of_a_failed_start_is_the_last_error() -> None:
     trouble = "It failed. Error:\nValueError: inner\n  File x\ntsalign.common.errors.TsalignError: /m: no tokenizer\n"
     assert deployment._cause(trouble) == "/m: no tokenizer"
     assert deployment._cause("waiting for resources") == "waiting for resources"
+
+
+DRIVER = """
+import sys
+from tsalign.config import TeacherConfig
+from tsalign.runs.ray_session import ray_session
+from tsalign.scoring import Item
+from tsalign.teacher.ray_serve import serve_runs
+from tsalign.teacher.service import Teacher
+
+with ray_session():
+    print(serve_runs())
+    with Teacher(TeacherConfig(model=sys.argv[1])) as client:
+        scores = client.load()([Item([{"role": "user", "content": "sort: b a"}], "a b")])
+        print(client.url.rpartition("/")[0], None in scores, flush=True)
+        input()
+    print(serve_runs())
+"""
+
+
+@pytest.mark.slow
+def test_drivers_of_a_cluster_share_serve_and_leave_none(models: dict[str, Model]) -> None:
+    cluster = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import ray; print(ray.init(num_cpus=2).address_info['gcs_address'], flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert cluster.stdin
+    assert cluster.stdout
+    environment = os.environ | {"RAY_ADDRESS": cluster.stdout.readline().strip()}
+
+    def driver() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", DRIVER, models["student"].path]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, env=environment, text=True, **pipes)
+
+    first = driver()
+    assert first.stdout
+    up = [first.stdout.readline() for _ in range(2)]
+    second, _ = driver().communicate("\n")
+    last, _ = first.communicate("\n")
+    cluster.communicate("\n")
+    url = up[1].split()[0]
+    assert up == ["False\n", f"{url} False\n"]
+    assert second == f"True\n{url} False\nTrue\n", "another driver uses the same Serve, and leaves it"
+    assert last == "False\n", "who started it stops it, without a word of Ray's"

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tsalign.common.errors import TsalignError
 
-if TYPE_CHECKING:
-    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
-
 ANY = ("0.0.0.0", "::")
 QUIET: dict[str, Any] = {"enable_access_log": False, "log_level": "WARNING"}
-
-# Where the Serve that this process started listens, by the id of the process's Ray node.
-_listening: dict[str, str] = {}
 
 
 def serve_runs() -> bool:
@@ -27,28 +21,16 @@ def serve_runs() -> bool:
 
 
 def serve_url() -> str:
-    """The URL of the running Serve, as every node of the cluster reaches it.
-
-    Raises:
-        TsalignError: another process started it, and Ray has no dashboard that knows where it listens.
-    """
+    """The URL of the running Serve, as every node of the cluster reaches it."""
     import ray
 
-    node = ray.get_runtime_context().get_node_id()
-    if node not in _listening:
-        api = _serve_api()
-        if api is None:
-            raise TsalignError(
-                "Ray Serve runs already, and without Ray's dashboard its address is unknown; "
-                "shut Serve down, or name a running teacher in teacher.url."
-            )
-        options = api.get_serve_details()["http_options"]
-        return _url(options["host"], options["port"])
-    return _listening[node]
+    options = ray.get(_controller().get_serve_instance_details.remote())["http_options"]
+    head = next(n["NodeManagerAddress"] for n in ray.nodes() if "node:__internal_head__" in n["Resources"])
+    return f"http://{head if options['host'] in ANY else options['host']}:{options['port']}"
 
 
 def start_serve(host: str, port: int) -> None:
-    """Start Serve's proxy on this node.
+    """Start Serve's proxy on the head node.
 
     Args:
         port: a free one where it is 0.
@@ -56,33 +38,29 @@ def start_serve(host: str, port: int) -> None:
     Raises:
         TsalignError: the port is taken.
     """
-    import ray
     from ray import serve
 
-    port = _port(host, port)
-    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=QUIET)
-    _listening[ray.get_runtime_context().get_node_id()] = _url(host, port)
+    options = {"host": host, "port": _port(host, port)}
+    serve.start(proxy_location="HeadOnly", http_options=options, logging_config=QUIET)
 
 
 def stop_serve() -> None:
-    """Stop the Serve that this process started; a Ray without a dashboard is our own, and ends it.
-
-    `serve.shutdown` alone would do, but then Ray prints an error: the call outlives the actor that it stops.
-    """
+    """Stop Serve on a cluster; a Ray of our own takes Serve with it when it ends."""
+    import ray
     from ray import serve
 
-    if api := _serve_api():
-        api.delete_applications()
-        serve.shutdown()  # nothing runs any more: it only makes this process forget its connection
+    if "RAY_ADDRESS" in os.environ:
+        # The controller ends inside this call. `serve.shutdown` retries it, and Ray then prints that it failed.
+        with contextlib.suppress(ray.exceptions.RayActorError):
+            ray.get(_controller().graceful_shutdown.options(max_task_retries=0).remote())
+        serve.shutdown()  # this process forgets the Serve that it knew
 
 
-def _serve_api() -> ServeSubmissionClient | None:
-    """Serve's REST API, which Ray's dashboard has."""
+def _controller() -> Any:
+    """The actor that runs Serve: no public function tells the address of a Serve that somebody else started."""
     import ray
-    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 
-    dashboard = ray.init(ignore_reinit_error=True, logging_level=logging.WARNING).dashboard_url
-    return ServeSubmissionClient(f"http://{dashboard}") if dashboard else None
+    return ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
 
 
 def spans_nodes() -> bool:
@@ -90,13 +68,6 @@ def spans_nodes() -> bool:
     import ray
 
     return "RAY_ADDRESS" in os.environ or sum(node["Alive"] for node in ray.nodes()) > 1
-
-
-def _url(host: str, port: int) -> str:
-    import ray
-
-    head = next(n["NodeManagerAddress"] for n in ray.nodes() if "node:__internal_head__" in n["Resources"])
-    return f"http://{head if host in ANY else host}:{port}"
 
 
 def _port(host: str, port: int) -> int:
