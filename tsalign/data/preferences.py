@@ -9,10 +9,12 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.seeds import derive
+from tsalign.data.counting import count_rows
 from tsalign.data.shards import Row, write_rows
 from tsalign.data.sources import BadRow, read, to_messages
 from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.plan import ONE_TASK, PlannedStage
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -27,6 +29,13 @@ def load_preferences(stage: Stage, location: str) -> Dataset:
         TsalignError: no such file, or a malformed row; with file and line.
     """
     return in_one_task(stage, _load, location)
+
+
+@load_preferences.expects
+def _expect_preferences(stage: PlannedStage, location: str) -> Dataset:
+    rows = count_rows([location], stage.plan)
+    stage.needs("", ONE_TASK, {"rows": rows})
+    return stage.dataset(rows, completions=2)
 
 
 def _load(out: UPath, location: str) -> dict[str, int]:

@@ -14,15 +14,17 @@ from tsalign.common.registry import is_builtin
 from tsalign.common.seeds import derive, fraction
 from tsalign.config import DataConfig, EvaluationConfig
 from tsalign.data.chat import load_tokenizer
+from tsalign.data.counting import count_rows, count_sets
 from tsalign.data.intake import Intake, Prompt, parse
 from tsalign.data.shards import Row, write_rows
 from tsalign.data.sources import BadRow, absolute, read
 from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
+from tsalign.runs.plan import ONE_TASK, Amount, ExpectedDataset, PlannedStage, at_most, plus, times
+from tsalign.runs.stage_function import stage_function
 
 if TYPE_CHECKING:
     from tsalign.runs.stage import Stage
-from tsalign.runs.stage_function import stage_function
 
 HELD_OUT = "held_out"
 
@@ -40,6 +42,15 @@ def load_prompts(stage: Stage, data: DataConfig, sets: dict[str, str], policy: M
         TsalignError: a file is not there or has no prompts, too many bad rows, or nothing is left.
     """
     return in_one_task(stage, _training, stage.quarantine, _anchored(data), _absolute(sets), policy, stage.seed)
+
+
+@load_prompts.expects
+def _expect_prompts(stage: PlannedStage, data: DataConfig, sets: dict[str, str], policy: Model) -> Dataset:
+    found = count_sets(_locations(data), stage.plan)
+    prompts = None if found is None else sum(found.values())
+    stage.needs("", ONE_TASK, {"prompts": prompts})
+    rows = times(prompts, 1 - data.eval_fraction)
+    return stage.dataset(rows, sets=None if found is None else len(found))
 
 
 @stage_function("held_out")
@@ -65,10 +76,28 @@ def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig
     return in_one_task(stage, _evaluation, stage.quarantine, _anchored(data), anchored, policy)
 
 
+@load_evaluation.expects
+def _expect_held_out(
+    stage: PlannedStage, data: DataConfig, evaluation: EvaluationConfig, policy: Model | None
+) -> Dataset:
+    sizes: list[Amount] = []
+    for location in evaluation.sets.values():
+        found = count_sets([location], stage.plan)
+        # A built-in name gives several sets, files together the one that the config names.
+        sizes += found.values() if found and is_builtin(location) else [count_rows([location], stage.plan)]
+    if data.eval_fraction:
+        sizes.append(times(count_rows(_locations(data), stage.plan), data.eval_fraction))
+    rows = plus(*(at_most(size, evaluation.prompts_per_set) for size in sizes))
+    stage.needs("", ONE_TASK, {"prompts": rows})
+    return stage.dataset(rows)
+
+
 def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:
     """The shards that an iteration, counted from 1, samples from; after the last portion comes the first again."""
     if data.prompts_per_iteration is None:
         return prompts
+    if isinstance(prompts, ExpectedDataset):
+        return prompts.limited(data.prompts_per_iteration)
     names = [shard.name for shard in prompts.shards()]
     width = min(ceil(data.prompts_per_iteration / data.shard_size), len(names))
     start = (iteration - 1) % (len(names) // width) * width

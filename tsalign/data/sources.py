@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -47,13 +48,18 @@ def expand(location: str) -> list[UPath]:
     Raises:
         TsalignError: nothing is there, or the name does not tell a known format.
     """
+    if not (files := find_files(location)):
+        raise TsalignError(f"{location}: no prompt file there; {FORMATS}; a folder or a glob of such; or toy:train.")
+    return files
+
+
+def find_files(location: str) -> list[UPath]:
+    """As `expand`, but none where nothing is there."""
     path = resolve(location)
     if path.is_dir():
         files = [file for file in path.iterdir() if _format(file) and not file.name.startswith(".")]
     else:
         files = [path] if path.exists() else _glob(path)
-    if not files:
-        raise TsalignError(f"{location}: no prompt file there; {FORMATS}; a folder or a glob of such; or toy:train.")
     for file in files:
         if not _format(file):
             raise TsalignError(f"{file}: cannot tell the format from the name; {FORMATS}.")
@@ -134,20 +140,31 @@ def _text(value: Any, name: str) -> str:
 
 
 def _read_file(path: UPath) -> Iterator[Record]:
-    kind, found = _format(path), dict[str, None]()
-    name = path.name.removesuffix(".gz").removesuffix(kind)
-    try:
-        with path.open("rb", compression="gzip" if path.suffix == ".gz" else None) as file:
-            for line, row, flaw in READERS[kind](file):
-                found |= dict.fromkeys(row if isinstance(row, dict) and len(found) < 100 else ())
-                yield Record(str(path), line, name, row, flaw)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise TsalignError(f"{path}: cannot be read as {kind}: {error}") from error
+    found = dict[str, None]()
+    with opened(path) as (file, kind, name):
+        for line, row, flaw in READERS[kind](file):
+            found |= dict.fromkeys(row if isinstance(row, dict) and len(found) < 100 else ())
+            yield Record(str(path), line, name, row, flaw)
     if found and not found.keys() & set(COLUMNS):
         raise TsalignError(
             f"{path}: no column holds prompts; expected prompt, messages, or instruction (and input), "
             f"found {', '.join(list(found)[:20])}. Rename the one that does."
         )
+
+
+@contextmanager
+def opened(path: UPath) -> Iterator[tuple[IO[bytes], str, str]]:
+    """A prompt file's content, its format, and the name of the set that it is.
+
+    Raises:
+        TsalignError: it cannot be read as that.
+    """
+    kind = _format(path)
+    try:
+        with path.open("rb", compression="gzip" if path.suffix == ".gz" else None) as file:
+            yield file, kind, path.name.removesuffix(".gz").removesuffix(kind)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise TsalignError(f"{path}: cannot be read as {kind}: {error}") from error
 
 
 def _read_jsonl(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
@@ -166,7 +183,12 @@ def _read_jsonl(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
         yield line, row, flaw
 
 
-def _read_json(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
+def read_json(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
+    """Number, row and flaw of each entry of an array.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         rows = json.loads(file.read().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -183,7 +205,7 @@ def _read_parquet(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
         yield line, row, ""
 
 
-READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
+READERS = {".jsonl": _read_jsonl, ".json": read_json, ".parquet": _read_parquet}
 
 
 def _format(path: UPath) -> str:

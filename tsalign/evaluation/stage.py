@@ -13,6 +13,7 @@ from tsalign.config import EvaluationConfig
 from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows, take_counts
 from tsalign.evaluation.metrics import bootstrap_mean, outcome
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.scoring import Item, Scorer, items
@@ -34,6 +35,17 @@ def evaluate(stage: Stage, answers: Dataset, base: Dataset, judge: Scorer, evalu
     write_json(stage.out / "summary.json", summary)
     stage.log({f"win_rate_t{t}": rate["mean"] for t, rate in summary["win_rate"].items()})
     return verdicts
+
+
+@evaluate.expects
+def _expect_verdicts(
+    stage: PlannedStage, answers: Dataset, base: Dataset, judge: Scorer, evaluation: EvaluationConfig
+) -> Dataset:
+    given = expected(answers)
+    side_by_side = (times(given.rows, given.completions), 2.0)
+    work = judge.work(*side_by_side) if judge.comparative else judge.work(given.rows, given.completions)
+    stage.needs(judge.who, stage.resources.score, work)
+    return stage.derived(given)
 
 
 class EvaluationWorker:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from upath import UPath
 
 from tsalign.config import EndpointConfig, ModelConfig, RunConfig
 from tsalign.runs.artifacts import Endpoint, Model
-from tsalign.runs.plan import Plan, PlannedStage
+from tsalign.runs.plan import Plan, PlannedStage, Role
+from tsalign.runs.reader import Reader
 from tsalign.runs.run import Run, Serving
 from tsalign.runs.stage_function import StageFunction
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -37,9 +39,16 @@ class DryRun(Run):
     def model(self, config: Any, role: str) -> Any:
         """A model that is neither looked for nor read."""
         if isinstance(config, EndpointConfig):
+            spent = f", at most {config.max_spent_tokens:,} tokens an actor" if config.max_spent_tokens else ""
+            self.plan.roles.append(Role(role, config.model, f"endpoint at {config.url}{spent}"))
             return Endpoint(config.url, config.model, fingerprint=role, role=role)
         assert isinstance(config, ModelConfig)
+        self.plan.roles.append(Role(role, config.model, "actors of its stages"))
         return Model(config.model, fingerprint=role, role=role)
+
+    def read(self, reader: Reader[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a plan takes for what is read."""
+        return reader.expect(self.plan, *args, **kwargs)
 
     @contextmanager
     def service(self, serving: type[Serving[T]], config: Any) -> Iterator[T]:
@@ -55,8 +64,8 @@ class DryRun(Run):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        full = f"{iteration}/{name}" if iteration else name
-        return function.expect(PlannedStage(full, iteration, self.config.resources, self.plan), *args, **kwargs)
+        stage = PlannedStage(name, iteration, function.measures, self.config.resources, self.plan)
+        return function.expect(stage, *args, **kwargs)
 
 
 def plan(config: RunConfig, recipe: Callable[[Run, Any], None]) -> Plan:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from upath import UPath
 
@@ -43,10 +43,14 @@ class ExpectedDataset(Dataset):
     Attributes:
         rows: at most so many.
         completions: in each row, on average.
+        temperatures: at how many the completions of a row are sampled, equally many at each.
+        sets: into how many sets, or tasks, the rows fall.
     """
 
     rows: Amount = None
     completions: Amount = 0.0
+    temperatures: int = 1
+    sets: Amount = None
 
     def shards(self) -> list[UPath]:
         """None yet."""
@@ -54,22 +58,38 @@ class ExpectedDataset(Dataset):
 
     def limited(self, rows: Amount) -> Self:
         """The same with no more than `rows` rows."""
-        return type(self)(self.path, self.fingerprint, None, at_most(self.rows, rows), self.completions)
+        return replace(self, rows=at_most(self.rows, rows))
 
 
 @dataclass(frozen=True)
 class Need:
-    """What one stage would do, and where.
+    """What one model or service would do in a stage, and where.
 
     Attributes:
+        stage: its name within the iteration.
+        iteration: from 1; 0 for a stage outside the iterations.
         who: the model that works, or the service that is asked, by its role; empty where none is.
         work: unit, such as `completions` -> amount at most.
+        measures: whether it measures what the run came to.
+        note: what else is worth knowing.
     """
 
     stage: str
+    iteration: int
     who: str
     placement: Placement
     work: Mapping[str, Amount]
+    measures: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Role:
+    """A model that the recipe uses, and how it would run."""
+
+    who: str
+    model: str
+    runs_as: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,6 @@ class Service:
     """What a run would deploy beside its stages; those whose `who` it is ask it."""
 
     who: str
-    model: str
     replicas: int
     cpus: float
     gpus: float
@@ -85,10 +104,16 @@ class Service:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do, in the recipe's order."""
+    """What a run would do, in the recipe's order.
+
+    Attributes:
+        uncounted: location of rows that the plan cannot count -> why.
+    """
 
     needs: list[Need] = field(default_factory=list)
+    roles: list[Role] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
+    uncounted: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,17 +122,21 @@ class PlannedStage:
 
     name: str
     iteration: int
+    measures: bool
     resources: ResourceConfig
     plan: Plan
 
-    def needs(self, who: str, placement: Placement = ONE_TASK, **work: Amount) -> None:
-        """Note who would do how much of what; `_` in a unit's name stands for a space."""
-        units = {unit.replace("_", " "): amount for unit, amount in work.items()}
-        self.plan.needs.append(Need(self.name, who, placement, units))
+    def needs(self, who: str, placement: Placement, work: Mapping[str, Amount], note: str = "") -> None:
+        """Note who would do how much of what, and where."""
+        self.plan.needs.append(Need(self.name, self.iteration, who, placement, work, self.measures, note))
 
-    def dataset(self, rows: Amount, completions: Amount = 0.0) -> ExpectedDataset:
+    def dataset(self, rows: Amount, completions: Amount = 0.0, sets: Amount = None) -> ExpectedDataset:
         """The rows that the stage would make."""
-        return ExpectedDataset(self.name, self.name, None, rows, completions)
+        return ExpectedDataset(self.name, self.name, None, rows, completions, sets=sets)
+
+    def derived(self, data: Dataset, **changes: Any) -> ExpectedDataset:
+        """The rows that the stage would make of those of `data`: the same but for some attributes."""
+        return replace(expected(data), path=self.name, fingerprint=self.name, **changes)
 
     def model(self, role: str) -> Model:
         """The model that the stage would make."""

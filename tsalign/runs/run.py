@@ -23,6 +23,7 @@ from tsalign.runs import loggers
 from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint, writer_from
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.plan import Plan
+from tsalign.runs.reader import Reader
 from tsalign.runs.stage import Stage, console, progress_display
 from tsalign.runs.stage_function import A, P, StageFunction
 
@@ -109,6 +110,10 @@ class Run:
     def model(self, config: Any, role: str) -> Any:
         """The model that a role's config names; see `writer_from`."""
         return writer_from(config, role)
+
+    def read(self, reader: Reader[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a reader makes of what the config names."""
+        return reader(*args, **kwargs)
 
     def service(self, serving: type[Serving[T]], config: Any) -> AbstractContextManager[T]:
         """A service for the length of a `with` block, which gets what stages ask it with."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import attribute
-from tsalign.runs.plan import Amount
 from tsalign.scoring import Item, LoadedScorer, Scorer
 
 
@@ -28,10 +27,6 @@ class PythonFunction(Scorer):
             TsalignError: no such module or function.
         """
         return Loaded(self.function)
-
-    def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
-        """Costs nothing worth a plan."""
-        return {}
 
 
 class Loaded(LoadedScorer):

@@ -62,7 +62,7 @@ class LLMJudge(Scorer):
     def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
         """One question a completion, or one for every two completions of a row in both orders."""
         asked = completions if not self.comparative or completions is None else completions * (completions - 1)
-        return {"questions": times(rows, asked)}
+        return {"questions": times(rows, asked), "new tokens": times(rows, asked, self.inference.max_tokens)}
 
     def load(self) -> Asked:
         """A function from items to scores, with the method `by_axis`."""

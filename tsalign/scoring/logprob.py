@@ -9,6 +9,7 @@ from tsalign.config import SamplingConfig
 from tsalign.data.chat import encode_pair
 from tsalign.engines import HF, open_logprob_engine
 from tsalign.runs.artifacts import Model
+from tsalign.runs.plan import Amount, times
 from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
 
 
@@ -31,6 +32,10 @@ class LogProb(Scorer):
     def who(self) -> str:
         """The model's role."""
         return self.model.role
+
+    def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
+        """The log-probs of every completion."""
+        return {"log-probs": times(rows, completions)}
 
     def load(self) -> LogProbs:
         """A function from items to log-probs."""

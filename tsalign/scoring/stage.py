@@ -8,6 +8,7 @@ from typing import Any
 from tsalign.common.seeds import fraction
 from tsalign.data.shards import Row, Shard, map_shards, take_counts
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.scoring import LoadedScorer, Scorer, items
@@ -27,6 +28,17 @@ def score(
     """
     arguments: dict[str, Any] = {"scorers": scorers, "share": share}
     return map_shards(stage, data, ScoreWorker, arguments, stage.resources.score)
+
+
+@score.expects
+def _expect_scores(
+    stage: PlannedStage, data: Dataset, scorers: Mapping[str, Scorer], share: tuple[float, float] = (0.0, 1.0)
+) -> Dataset:
+    items = expected(data)
+    rows = times(items.rows, share[1] - share[0])
+    for scorer in scorers.values():
+        stage.needs(scorer.who, stage.resources.score, scorer.work(rows, items.completions))
+    return stage.derived(items, rows=rows)
 
 
 class ScoreWorker:

@@ -10,6 +10,7 @@ from tsalign.config import SamplingConfig
 from tsalign.data.shards import Row, Shard, map_shards, read_counts, take_counts
 from tsalign.engines import Failed, Request, open_engine
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
+from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -46,6 +47,21 @@ def sample(
     rates = {"duplicate_rate": "duplicates", "cut_rate": "cut", "mean_completion_tokens": "completion_tokens"}
     stage.log({rate: counts[count] / made for rate, count in rates.items()})
     return candidates
+
+
+@sample.expects
+def _expect_completions(
+    stage: PlannedStage,
+    policy: Model | Endpoint,
+    prompts: Dataset,
+    sampling: SamplingConfig,
+    temperatures: tuple[float, ...] | None = None,
+) -> Dataset:
+    asked, at = expected(prompts), len(temperatures or (sampling.temperature,))
+    completions = times(asked.rows, sampling.k, at)
+    work = {"completions": completions, "new tokens": times(completions, sampling.max_tokens)}
+    stage.needs(policy.role, stage.resources.sample, work)
+    return stage.derived(asked, completions=float(sampling.k * at), temperatures=at)
 
 
 class SampleWorker:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tsalign.common.seeds import derive
-from tsalign.config import SamplingConfig
+from tsalign.config import Placement, ResourceConfig, SamplingConfig
 from tsalign.data.shards import Row, Shard, map_shards, take_counts
 from tsalign.data.sources import Message
 from tsalign.engines import Completion, Failed, Request, open_engine
 from tsalign.prompts.parsers import Unparsed
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
+from tsalign.runs.plan import Amount, PlannedStage, expected, plus, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -66,9 +67,35 @@ def write(
         "seed": derive(stage.seed, stage.iteration, stage.name),
         "tensor_parallel": stage.resources.sample.tensor_parallel,
     }
-    # The actors of an endpoint only wait for answers.
-    placement = stage.resources.mine if isinstance(writer, Endpoint) else stage.resources.sample
+    placement = _placement(writer, stage.resources)
     return map_shards(stage, data, WriteWorker, arguments, placement, max_failed_fraction)
+
+
+@write.expects
+def _expect_texts(
+    stage: PlannedStage,
+    writer: Model | Endpoint,
+    data: Dataset,
+    writing: Writing,
+    sampling: SamplingConfig,
+    max_failed_fraction: float = 0.01,
+) -> Dataset:
+    """As if `writing` asked about each row once; who knows better says so by `needs_texts`."""
+    needs_texts(stage, writer, sampling, {"texts": times(expected(data).rows, sampling.k)})
+    return stage.derived(data)
+
+
+def needs_texts(
+    stage: PlannedStage, writer: Model | Endpoint, sampling: SamplingConfig, texts: Mapping[str, Amount]
+) -> None:
+    """Note for a plan how many texts `writer` would write, by what they are."""
+    tokens = times(plus(*texts.values()), sampling.max_tokens)
+    stage.needs(writer.role, _placement(writer, stage.resources), {**texts, "new tokens": tokens})
+
+
+def _placement(writer: Model | Endpoint, resources: ResourceConfig) -> Placement:
+    """The actors of an endpoint only wait for answers."""
+    return resources.mine if isinstance(writer, Endpoint) else resources.sample
 
 
 class WriteWorker:

@@ -51,7 +51,7 @@ class TeacherClient(Scorer):
 
     def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
         """A call a completion."""
-        return {"teacher calls": times(rows, completions)}
+        return {"calls": times(rows, completions)}
 
     def load(self) -> RemoteScorer:
         """The function that scores items, with its cache and its connections."""

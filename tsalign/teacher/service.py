@@ -12,7 +12,7 @@ from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
 from tsalign.prompts import templates
 from tsalign.runs.artifacts import Endpoint, Model, fingerprint, model_from
-from tsalign.runs.plan import Plan, Service
+from tsalign.runs.plan import Plan, Role, Service
 from tsalign.runs.ray_session import ray_session
 from tsalign.scoring import Scorer
 from tsalign.scoring.judge import LLMJudge
@@ -79,9 +79,12 @@ class Teacher:
     @classmethod
     def expected(cls, config: TeacherConfig, plan: Plan) -> Scorer:
         """The scorer of a plan, which asks nobody; `plan` gets what would be deployed."""
-        if not config.url:
-            service = Service("teacher", config.model, config.max_replicas, config.cpus, config.gpus)
-            plan.services.append(service)
+        if config.url:
+            plan.roles.append(Role("teacher", config.model, f"service at {config.url}"))
+        else:
+            size = f"{config.cpus:g} CPU, {config.gpus:g} GPU"
+            plan.roles.append(Role("teacher", config.model, f"service, 0 to {config.max_replicas} replicas x {size}"))
+            plan.services.append(Service("teacher", config.max_replicas, config.cpus, config.gpus))
         if config.kind == "judge":
             return _judge(Endpoint(config.url or "", config.model, "teacher", role="teacher"), config)
         return TeacherClient(config.url or "", fingerprint="teacher")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -10,10 +11,12 @@ from tsalign.common.errors import surfaced
 from tsalign.common.storage import remove
 from tsalign.config import TrainConfig
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.plan import PlannedStage, at_most, expected, plus, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.training import objectives
 from tsalign.training.job import Job, train_worker
+from tsalign.training.schedule import total_steps
 
 
 @stage_function("train")
@@ -82,6 +85,25 @@ def train(
         reports.shutdown(force=True)
     remove(stage.work)
     return Model(str(stage.out), stage.fingerprint, chat_template=model.chat_template, dtype=model.dtype, role=role)
+
+
+@train.expects
+def _expect_model(
+    stage: PlannedStage,
+    model: Model,
+    datasets: Sequence[Dataset],
+    config: TrainConfig,
+    role: Literal["policy", "student", "teacher"],
+    replay: Sequence[Dataset] = (),
+) -> Model:
+    new, earlier = (plus(*(expected(data).rows for data in given)) for given in (datasets, replay))
+    examples = plus(new, at_most(earlier, times(new, getattr(config, "replay", 0.0))))
+    steps = None if examples is None else total_steps(math.ceil(examples), config)
+    epochs = f"{config.epochs:g} epoch{'s' * (config.epochs != 1)}"
+    how = f"{config.objective}, {epochs}, ZeRO {config.zero_stage}, {config.precision}"
+    work = {"training examples": examples, "optimiser steps": steps}
+    stage.needs(role, getattr(stage.resources, f"train_{role}"), work, how)
+    return stage.model(role)
 
 
 def _follow(stage: Stage, reports: Any) -> None:

@@ -41,8 +41,8 @@ class ICLAccuracy(Scorer):
 
     def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
         """Every completion is shown before each preference question of its task."""
-        questions = fmean(len(task.preference) for task in self.tasks)
-        return {"answers": times(rows, completions, questions)}
+        answers = times(rows, completions, fmean(len(task.preference) for task in self.tasks))
+        return {"answers": answers, "new tokens": times(answers, self.answering.max_tokens)}
 
     def load(self) -> LoadedICLAccuracy:
         """A function from items to accuracies."""
