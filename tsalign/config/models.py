@@ -31,7 +31,11 @@ class EndpointConfig(ConfigModel):
     token_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     concurrency: int = Field(16, ge=1, description="requests in flight, an actor")
     request_timeout: float = Field(120.0, gt=0, description="seconds to wait for one answer")
-    max_spent_tokens: int | None = Field(None, ge=1, description="an actor asks no more after so many tokens")
+    max_spent_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="tokens, of prompts and answers, after which an actor sends no more requests; None: no limit",
+    )
 
 
 def _where_it_runs(value: Any) -> str:

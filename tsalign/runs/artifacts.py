@@ -70,8 +70,8 @@ class Endpoint:
         token: the key; it travels to actors in memory and is never written.
         concurrency: requests in flight, an actor.
         request_timeout: seconds to wait for one answer.
-        max_spent_tokens: an actor asks no more after so many tokens, prompts and answers together.
-        proxies: heed HTTP_PROXY and its kin.
+        max_spent_tokens: tokens, of prompts and answers, after which an actor sends no more requests.
+        proxies: use the proxies that the environment names (HTTP_PROXY etc.).
     """
 
     url: str

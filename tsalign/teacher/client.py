@@ -117,7 +117,7 @@ def _key(item: Item) -> bytes:
 
 
 def _read(response: httpx.Response, counts: list[int]) -> ChunkScores:
-    """An answer's scores, in order, with None for whatever is not as asked."""
+    """An answer's scores, in order, with None for what is missing or malformed."""
     reason = f"the teacher answered {response.text[:RAW_CHARACTERS]!r}"
     try:
         content = response.json()

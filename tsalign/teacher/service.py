@@ -103,7 +103,7 @@ class Teacher:
             token = os.environ.get(self.config.token_env)
             name, config = f"teacher-{secrets.token_hex(4)}", self.config
             if config.host in LOOPBACK:
-                # Only this run's actors ask it, on whatever node they are: a token made here will do.
+                # Only this run's actors ask it, on any node: a token made here will do.
                 token = token or secrets.token_urlsafe(32)
                 config = config.model_copy(update={"host": "0.0.0.0" if spans_nodes() else config.host})
             self._deployment = self._stack.enter_context(deployed(config, self._model, name, f"/{name}", token))
