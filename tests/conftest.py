@@ -18,7 +18,7 @@ from tsalign.runs.ray_session import WORKER_ENVIRONMENT
 from tsalign.runs.stage import Stage
 
 # Where workers find what tests define and name as module:attribute.
-WORKER_PATHS = [str(Path(__file__).parent), str(Path(__file__).parent / "evaluation")]
+WORKER_PATHS = [str(Path(__file__).parent / folder) for folder in ("", "evaluation", "stages")]
 
 
 @pytest.fixture(scope="session")

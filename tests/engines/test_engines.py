@@ -14,10 +14,11 @@ from tsalign.common.errors import TsalignError
 from tsalign.config import SamplingConfig
 from tsalign.data.chat import encode_prompt, load_tokenizer
 from tsalign.data.shards import Shard, read_counts, read_rows, write_shard
-from tsalign.engines import Completion, Request, open_engine
+from tsalign.engines import Completion, Failed, Request, open_engine, prompts_that_fit, request_from
 from tsalign.engines.hf import SeededSampling
 from tsalign.runs.artifacts import Dataset, Model
-from tsalign.stages.sampling import SampleWorker, sample
+from tsalign.stages.generation import GenerationWorker
+from tsalign.stages.sampling import Candidates, sample
 from tsalign.toy.world import tasks
 
 SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=8, max_model_len=64)
@@ -26,9 +27,13 @@ SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=8, max_model_len=64)
 def requests(model: Model, temperature: float, count: int = 12) -> list[Request]:
     tokenizer = load_tokenizer(model)
     return [
-        Request(task.messages, seed, temperature, encode_prompt(tokenizer, task.messages))
+        request_from(SAMPLING, task.messages, seed, temperature, encode_prompt(tokenizer, task.messages))
         for seed, task in enumerate(tasks("tune", 0, count))
     ]
+
+
+def drawing(seed: int, temperature: float, top_p: float = 1.0) -> Request:
+    return Request([], seed, temperature, max_tokens=8, top_p=top_p, prompt_ids=[0])
 
 
 def test_hf_completions_depend_on_their_request_alone(models: dict[str, Model]) -> None:
@@ -44,8 +49,8 @@ def test_hf_completions_depend_on_their_request_alone(models: dict[str, Model]) 
 def test_seeded_sampling_follows_the_distribution() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     count = 4000
-    asked = [Request([], seed, 0.5, [0]) for seed in range(count)]
-    drawn = SeededSampling(asked, SAMPLING, torch.device("cpu"))(torch.zeros(0), logits.repeat(count, 1)).argmax(1)
+    asked = [drawing(seed, 0.5) for seed in range(count)]
+    drawn = SeededSampling(asked, torch.device("cpu"))(torch.zeros(0), logits.repeat(count, 1)).argmax(1)
     expected = (logits[0] / 0.5).softmax(0)
     seen = torch.bincount(drawn, minlength=4) / count
     assert seen.tolist() == pytest.approx(expected.tolist(), abs=0.025)
@@ -54,11 +59,11 @@ def test_seeded_sampling_follows_the_distribution() -> None:
 @pytest.mark.parametrize(("top_p", "kept"), [(0.5, {0}), (0.88, {0, 1}), (1.0, {0, 1, 2, 3})])
 def test_top_p_keeps_the_smallest_nucleus(top_p: float, kept: set[int]) -> None:
     # probabilities .644, .237, .087, .032
-    sampling = SAMPLING.model_copy(update={"top_p": top_p})
-    asked = [Request([], seed, 1.0, [0]) for seed in range(800)]
-    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(800, 1)
-    drawn = SeededSampling(asked, sampling, torch.device("cpu"))(torch.zeros(0), logits).argmax(1)
-    assert set(drawn.tolist()) == kept
+    asked = [drawing(seed, 1.0, top_p) for seed in range(800)] + [drawing(seed, 1.0, 0.01) for seed in range(200)]
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(1000, 1)
+    drawn = SeededSampling(asked, torch.device("cpu"))(torch.zeros(0), logits).argmax(1)
+    assert set(drawn[:800].tolist()) == kept
+    assert set(drawn[800:].tolist()) == {0}, "each request has its own top_p"
 
 
 def test_hf_and_vllm_agree_on_greedy_decoding(models: dict[str, Model], ray_session: None) -> None:
@@ -83,11 +88,34 @@ def test_vllm_takes_more_prompts_than_one_step_holds(models: dict[str, Model], r
 
 def test_stop_strings_end_a_completion(models: dict[str, Model]) -> None:
     asked = requests(models["policy"], 1.0)
-    free = open_engine(models["policy"], SAMPLING).generate(asked)
+    engine = open_engine(models["policy"], SAMPLING)
+    free = engine.generate(asked)
     stop = free[0].text.split()[1]
-    stopped = open_engine(models["policy"], SAMPLING.model_copy(update={"stop": (stop,)})).generate(asked)
+    stopped = engine.generate([request._replace(stop=(stop,)) for request in asked])
     assert stopped[0].text == free[0].text.partition(f" {stop}")[0]
     assert stopped[0].finish == "stop"
+
+
+def test_requests_with_other_parameters_share_an_engine(models: dict[str, Model]) -> None:
+    engine = open_engine(models["policy"], SAMPLING)
+    asked = requests(models["policy"], 1.0)
+    stop = engine.generate(asked)[0].text.split()[1]
+    changes: list[dict[str, Any]] = [{}, {"max_tokens": 2}, {"top_p": 0.1}, {"stop": (stop,)}, {"temperature": 0.0}]
+    mixed = [request._replace(**change) for request in asked for change in changes]
+    together = engine.generate(mixed)
+    assert [engine.generate([request])[0] for request in mixed] == together
+    assert {len(made.token_ids) for made in together[1::5]} == {2}
+    assert max(len(made.token_ids) for made in together) == SAMPLING.max_tokens
+
+
+def test_prompts_fit_that_leave_room_for_their_own_completion(models: dict[str, Model]) -> None:
+    tokenizer = load_tokenizer(models["policy"])
+    words = [{"role": "user", "content": "apple pear"}]
+    ids = encode_prompt(tokenizer, words)
+    asked = [Request([], 0, 1.0, 4, prompt_ids=[1] * 6), Request([], 0, 1.0, 5, prompt_ids=[1] * 6)]
+    fitting, failed = prompts_that_fit([*asked, Request(words, 0, 1.0, 10 - len(ids))], tokenizer, max_model_len=10)
+    assert fitting == {0: [1] * 6, 2: ids}
+    assert failed == {1: Failed("prompt has 6 tokens; max_model_len - max_tokens leaves 5")}
 
 
 def test_an_unknown_engine_is_named(models: dict[str, Model]) -> None:
@@ -158,7 +186,8 @@ def test_committed_shards_are_not_sampled_again(
 
 
 def test_several_temperatures_in_one_pass(models: dict[str, Model]) -> None:
-    worker = SampleWorker(models["policy"], SAMPLING.model_copy(update={"k": 2}), (1.0, 0.0), 5, 1)
+    asking = Candidates(SAMPLING.model_copy(update={"k": 2}), (1.0, 0.0), seed=5, writer="w")
+    worker = GenerationWorker(models["policy"], asking, SAMPLING, tensor_parallel=1)
     (row,) = worker(prompt_rows(models["policy"], 1), "part-00000.parquet").rows
     assert [completion["temperature"] for completion in row["completions"]] == [1.0, 1.0, 0.0, 0.0]
     assert row["completions"][2]["text"] == row["completions"][3]["text"]

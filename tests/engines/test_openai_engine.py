@@ -11,13 +11,14 @@ from test_writing import Echo
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import EndpointConfig, SamplingConfig
-from tsalign.engines import Completion, Failed, Request, open_engine
+from tsalign.engines import Completion, Failed, open_engine, request_from
 from tsalign.engines.openai import OpenAIEngine
 from tsalign.runs.artifacts import Endpoint, fingerprint, writer_from
-from tsalign.stages.writing import WriteWorker
+from tsalign.stages.generation import GenerationWorker
+from tsalign.stages.writing import Questions
 
 SAMPLING = SamplingConfig(max_tokens=8, top_p=0.9, stop=("###",))
-REQUESTS = [Request([{"role": "user", "content": f"question {n}"}], n, 0.5) for n in range(6)]
+REQUESTS = [request_from(SAMPLING, [{"role": "user", "content": f"question {n}"}], n, 0.5) for n in range(6)]
 
 
 def said(text: Any, finish: str = "stop", **changes: Any) -> dict[str, Any]:
@@ -159,7 +160,8 @@ def test_a_failed_answer_is_a_failed_row_with_its_reason() -> None:
         return (200, b"half an ans") if body["messages"][-1]["content"] == "say two 1" else echo(n, body)
 
     with server(behave) as (url, _):
-        worker = WriteWorker(Endpoint(f"{url}/v1", "a-model", "x"), Echo(), SAMPLING.model_copy(update={"k": 1}), 0, 1)
+        asking = Questions(Echo(), SAMPLING.model_copy(update={"k": 1}), seed=0)
+        worker = GenerationWorker(Endpoint(f"{url}/v1", "a-model", "x"), asking, SAMPLING, tensor_parallel=1)
         shard = worker(rows, "part-00000.parquet")
     assert [row["prompt_id"] for row in shard.rows] == ["one-0", "one-1"]
     (failed,) = shard.failed

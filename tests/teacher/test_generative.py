@@ -63,7 +63,7 @@ def local(models: dict[str, Model]) -> LogprobEngine:
 def test_choices_are_those_of_the_engine_with_seeds_in_a_row(http: httpx.Client, local: LogprobEngine) -> None:
     body = {"messages": PROMPTS[0], "n": 3, "seed": 7, "temperature": 0.9, "max_tokens": 8}
     answer = http.post("/chat/completions", json=body).json()
-    expected = local.generate([Request(PROMPTS[0], 7 + i, 0.9) for i in range(3)])
+    expected = local.generate([Request(PROMPTS[0], 7 + i, 0.9, 8) for i in range(3)])
     assert answer["object"] == "chat.completion"
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
     assert [(c["message"]["content"], c["finish_reason"]) for c in answer["choices"]] == [
@@ -83,9 +83,7 @@ def test_text_prompts_keep_their_order_and_show_log_probs(http: httpx.Client, lo
     body = {"prompt": prompts, "n": 2, "seed": 1, "max_tokens": 6, "logprobs": 3}
     answer = http.post("/completions", json=body).json()
     ids = [local.tokenizer(prompt).input_ids for prompt in prompts]
-    expected = open_engine(Model(local.model.name_or_path, ""), SAMPLING.model_copy(update={"max_tokens": 6})).generate(
-        [Request([], seed, 1.0, prompt) for prompt in ids for seed in (1, 2)]
-    )
+    expected = local.generate([Request([], seed, 1.0, 6, prompt_ids=prompt) for prompt in ids for seed in (1, 2)])
     assert [choice["text"] for choice in answer["choices"]] == [one.text for one in expected]
     scored = local.logprobs([(ids[i // 2], one.token_ids) for i, one in enumerate(expected)])
     for choice, logps, one in zip(answer["choices"], scored, expected):
@@ -172,7 +170,7 @@ def test_overload_is_429_and_the_engine_gets_through(
     assert refused.headers["Retry-After"] == "1"
     assert refused.json()["error"]["type"] == "rate_limit_error"
 
-    requests = [Request(prompt, seed, 1.0) for prompt in PROMPTS for seed in range(8)]
+    requests = [Request(prompt, seed, 1.0, 8) for prompt in PROMPTS for seed in range(8)]
     endpoint = Endpoint(**{**vars(teacher.endpoint()), "concurrency": 64})
     made = OpenAIEngine(endpoint, SAMPLING).generate(requests)
     assert [(one.text, one.finish) for one in made] == [(one.text, one.finish) for one in local.generate(requests)]
@@ -182,7 +180,7 @@ def test_overload_is_429_and_the_engine_gets_through(
 
 
 def test_engine_at_the_service_writes_what_the_local_engine_writes(teacher: Teacher, local: LogprobEngine) -> None:
-    requests = [Request(prompt, 5, 0.8) for prompt in PROMPTS]
+    requests = [Request(prompt, 5, 0.8, 8) for prompt in PROMPTS]
     engine = open_engine(teacher.endpoint(), SAMPLING)
     made, expected = engine.generate(requests + requests[:3]), local.generate(requests)
     assert [one.text for one in made] == [one.text for one in [*expected, *expected[:3]]]
@@ -192,7 +190,7 @@ def test_engine_at_the_service_writes_what_the_local_engine_writes(teacher: Teac
 
 
 def test_engine_refused_by_the_service(teacher: Teacher) -> None:
-    long = [Request([{"role": "user", "content": "apple " * 300}], 0, 1.0), Request(PROMPTS[0], 0, 1.0)]
+    long = [Request([{"role": "user", "content": "apple " * 300}], 0, 1.0, 8), Request(PROMPTS[0], 0, 1.0, 8)]
     failed, made = open_engine(teacher.endpoint(), SAMPLING).generate(long)
     assert isinstance(failed, Failed)
     assert failed.reason.startswith("HTTP 400: ")
@@ -214,7 +212,7 @@ def test_passing_faults_before_the_service_cost_nothing_but_time(teacher: Teache
             n, (right.status_code, right.content)
         )
 
-    requests = [Request(prompt, 5, 0.8) for prompt in PROMPTS]
+    requests = [Request(prompt, 5, 0.8, 8) for prompt in PROMPTS]
     with server(faulty) as (url, seen):
         proxied = Endpoint(url, endpoint.model, "x", request_timeout=2, concurrency=3)
         made = OpenAIEngine(proxied, SAMPLING).generate(requests)
@@ -267,7 +265,7 @@ def test_vllm_writes_requests_of_all_settings_beside_each_other(
     ]
     together, alone, stopped, refused = ray.get(_write.remote(models["policy"], requests))
     assert [one.completion for one in together] == [one.completion for one in alone]
-    greedy = [Request([], 0, 0.0, one.prompt_ids) for one in requests if not one.temperature]
+    greedy = [Request([], 0, 0.0, 8, prompt_ids=one.prompt_ids) for one in requests if not one.temperature]
     written = [one.completion for one, request in zip(together, requests) if not request.temperature]
     assert written == local.generate(greedy)
     assert [one.logprobs is None for one in together] == [request.top_logprobs is None for request in requests]

@@ -3,6 +3,7 @@
 from tsalign.config.base import (
     AlignConfig,
     DataConfig,
+    EngineConfig,
     EvaluationConfig,
     Placement,
     ResourceConfig,
@@ -21,6 +22,7 @@ __all__ = [
     "DPOTrainConfig",
     "DataConfig",
     "EndpointConfig",
+    "EngineConfig",
     "EvaluationConfig",
     "ModelConfig",
     "Placement",

@@ -21,18 +21,23 @@ class DataConfig(ConfigModel):
     shard_size: int = Field(512, ge=1, description="prompts a shard; a cut stage redoes at most one")
 
 
-class SamplingConfig(ConfigModel):
-    """How an engine writes completions."""
+class EngineConfig(ConfigModel):
+    """How an engine loads a model."""
 
     engine: str = Field("vllm", description="hf or vllm")
+    max_model_len: int = Field(4096, ge=2, description="prompt + completion; longer prompts become failed rows")
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="share of GPU memory that vLLM may take")
+    batch_tokens: int = Field(16384, ge=1, description="tokens in one forward batch of the hf engine")
+
+
+class SamplingConfig(EngineConfig):
+    """How a model is loaded and writes completions."""
+
     k: int = Field(8, ge=1, description="completions per prompt")
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(512, ge=1)
     stop: tuple[str, ...] = ()
-    max_model_len: int = Field(4096, ge=2, description="prompt + completion; longer prompts become failed rows")
-    gpu_memory: float = Field(0.9, gt=0, le=1, description="share of GPU memory that vLLM may take")
-    batch_tokens: int = Field(16384, ge=1, description="tokens in one forward batch of the hf engine")
 
 
 class WritingConfig(SamplingConfig):

@@ -11,18 +11,40 @@ from transformers import PreTrainedTokenizerBase
 
 from tsalign.common import registry
 from tsalign.common.errors import TsalignError
-from tsalign.config import SamplingConfig
+from tsalign.config import EngineConfig, SamplingConfig
 from tsalign.data.chat import encode_prompt
+from tsalign.data.sources import Message
 from tsalign.runs.artifacts import Endpoint, Model
 
 
 class Request(NamedTuple):
-    """One completion to make. Without `prompt_ids` the engine encodes `prompt` by its model's chat template."""
+    """One completion to make, and how its tokens are drawn.
 
-    prompt: list[dict[str, str]]
+    Attributes:
+        max_tokens: written at most.
+        stop: texts that end the completion and are not part of it.
+        prompt_ids: tokens of the prompt; without them the engine encodes `prompt` by its model's chat template.
+    """
+
+    prompt: list[Message]
     seed: int
     temperature: float
+    max_tokens: int
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
     prompt_ids: list[int] | None = None
+
+
+def request_from(
+    sampling: SamplingConfig,
+    prompt: list[Message],
+    seed: int,
+    temperature: float | None = None,
+    prompt_ids: list[int] | None = None,
+) -> Request:
+    """A request with the sampling parameters of a config; `temperature`, where given, instead of the config's."""
+    drawn_at = sampling.temperature if temperature is None else temperature
+    return Request(prompt, seed, drawn_at, sampling.max_tokens, sampling.top_p, sampling.stop, prompt_ids)
 
 
 class Completion(NamedTuple):
@@ -64,17 +86,19 @@ class LogprobEngine(Engine, Protocol):
 
 
 def prompts_that_fit(
-    requests: list[Request], tokenizer: PreTrainedTokenizerBase, sampling: SamplingConfig
+    requests: list[Request], tokenizer: PreTrainedTokenizerBase, max_model_len: int
 ) -> tuple[dict[int, list[int]], dict[int, Completion | Failed]]:
     """Token ids of the requests that leave room for a completion, by index; and failures of those that do not."""
-    limit = sampling.max_model_len - sampling.max_tokens
-    ids = {i: request.prompt_ids or encode_prompt(tokenizer, request.prompt) for i, request in enumerate(requests)}
-    long: dict[int, Completion | Failed] = {
-        i: Failed(f"prompt has {len(prompt)} tokens; max_model_len - max_tokens leaves {limit}")
-        for i, prompt in ids.items()
-        if len(prompt) > limit
-    }
-    return {i: prompt for i, prompt in ids.items() if i not in long}, long
+    fitting: dict[int, list[int]] = {}
+    failed: dict[int, Completion | Failed] = {}
+    for index, request in enumerate(requests):
+        ids = request.prompt_ids or encode_prompt(tokenizer, request.prompt)
+        limit = max_model_len - request.max_tokens
+        if len(ids) <= limit:
+            fitting[index] = ids
+        else:
+            failed[index] = Failed(f"prompt has {len(ids)} tokens; max_model_len - max_tokens leaves {limit}")
+    return fitting, failed
 
 
 def by_text(tokenizer: PreTrainedTokenizerBase, logps: Iterable[tuple[int, float]]) -> dict[str, float]:
@@ -86,7 +110,7 @@ def by_text(tokenizer: PreTrainedTokenizerBase, logps: Iterable[tuple[int, float
     return found
 
 
-HF = SamplingConfig(engine="hf")
+HF = EngineConfig(engine="hf")
 
 # Named, not imported: vLLM takes seconds to import, and may not be installed.
 ENGINES: dict[str, str] = {
@@ -96,13 +120,13 @@ ENGINES: dict[str, str] = {
 }
 
 
-def open_engine(writer: Model | Endpoint, sampling: SamplingConfig, tensor_parallel: int = 1) -> Engine:
-    """The engine that `sampling.engine` names with the model loaded; for an endpoint always `openai`.
+def open_engine(writer: Model | Endpoint, config: EngineConfig, tensor_parallel: int = 1) -> Engine:
+    """The engine that `config.engine` names with the model loaded; for an endpoint always `openai`.
 
     Raises:
         TsalignError: no such engine, its package is not installed, or `openai` for a model without a URL.
     """
-    chosen = "openai" if isinstance(writer, Endpoint) else sampling.engine
+    chosen = "openai" if isinstance(writer, Endpoint) else config.engine
     if chosen == "openai" and isinstance(writer, Model):
         raise TsalignError(f"sampling.engine: openai asks an endpoint; give the model {writer.path} a `url`.")
     try:
@@ -112,14 +136,14 @@ def open_engine(writer: Model | Endpoint, sampling: SamplingConfig, tensor_paral
             f"sampling.engine: {chosen} needs the package {error.name}; "
             "install tsalign[gpu] or tsalign[cpu], or set sampling.engine: hf."
         ) from error
-    opened: Engine = engine(writer, sampling, tensor_parallel)
+    opened: Engine = engine(writer, config, tensor_parallel)
     return opened
 
 
-def open_logprob_engine(model: Model, sampling: SamplingConfig) -> LogprobEngine:
-    """The engine that `sampling.engine` names, for log-probs; engines of local models have them.
+def open_logprob_engine(model: Model, config: EngineConfig) -> LogprobEngine:
+    """The engine that `config.engine` names, for log-probs; engines of local models have them.
 
     Raises:
         TsalignError: as `open_engine`.
     """
-    return cast(LogprobEngine, open_engine(model, sampling))
+    return cast(LogprobEngine, open_engine(model, config))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from tsalign.common.errors import TsalignError
-from tsalign.config import SamplingConfig
+from tsalign.config import EngineConfig
 from tsalign.data.batching import by_tokens
 from tsalign.data.chat import decode
 from tsalign.data.loading import load_for_inference
@@ -21,10 +21,10 @@ from tsalign.runs.artifacts import Model
 class HFEngine:
     """Batches by token budget; one model on one device."""
 
-    def __init__(self, model: Model, sampling: SamplingConfig, tensor_parallel: int) -> None:
+    def __init__(self, model: Model, config: EngineConfig, tensor_parallel: int) -> None:
         if tensor_parallel > 1:
             raise TsalignError("resources.sample.tensor_parallel: the hf engine has none; use sampling.engine: vllm.")
-        self.sampling, self.counts = sampling, Counter[str]()
+        self.config, self.counts = config, Counter[str]()
         self.model, self.tokenizer = load_for_inference(model, "causal")
         eos = self.model.generation_config.eos_token_id
         ends = eos if isinstance(eos, list) else [eos]
@@ -33,19 +33,22 @@ class HFEngine:
 
     def generate(self, requests: list[Request]) -> list[Completion | Failed]:
         """One completion a request, in order."""
-        prompts, done = prompts_that_fit(requests, self.tokenizer, self.sampling)
-        order = list(prompts)
-        room = [len(prompts[i]) + self.sampling.max_tokens for i in order]
-        for batch in by_tokens(room, self.sampling.batch_tokens):
-            chosen = [order[i] for i in batch]
-            done.update(zip(chosen, self._batch([prompts[i] for i in chosen], [requests[i] for i in chosen])))
+        prompts, done = prompts_that_fit(requests, self.tokenizer, self.config.max_model_len)
+        ending_together: dict[tuple[int, tuple[str, ...]], list[int]] = defaultdict(list)
+        for index in prompts:
+            ending_together[requests[index].max_tokens, requests[index].stop].append(index)
+        for (max_tokens, _), members in ending_together.items():
+            room = [len(prompts[i]) + max_tokens for i in members]
+            for batch in by_tokens(room, self.config.batch_tokens):
+                chosen = [members[i] for i in batch]
+                done.update(zip(chosen, self._batch([prompts[i] for i in chosen], [requests[i] for i in chosen])))
         return [done[i] for i in range(len(requests))]
 
     @torch.inference_mode()
     def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
         """The log-prob of each token of each response, float32."""
         found: dict[int, list[float] | None] = {}
-        for batch in by_tokens([len(p) + len(r) for p, r in pairs], self.sampling.batch_tokens):
+        for batch in by_tokens([len(p) + len(r) for p, r in pairs], self.config.batch_tokens):
             padded = pad([pairs[i][0] + pairs[i][1] for i in batch], self.padding, self.model.device)
             lengths = torch.tensor([len(pairs[i][1]) for i in batch], device=self.model.device)
             logps = response_logps(self.model, padded, lengths).tolist()
@@ -56,7 +59,7 @@ class HFEngine:
     def next_token_logprobs(self, prompts: list[list[int]], top: int) -> list[dict[str, float] | None]:
         """The `top` most likely next tokens of each prompt, as text, with their log-probs."""
         found: dict[int, dict[str, float] | None] = {}
-        for batch in by_tokens([len(prompt) for prompt in prompts], self.sampling.batch_tokens):
+        for batch in by_tokens([len(prompt) for prompt in prompts], self.config.batch_tokens):
             padded = pad([prompts[i] for i in batch], self.padding, self.model.device)
             logits = self.model(**padded._asdict(), use_cache=False, logits_to_keep=1).logits[:, -1].float()
             logps, tokens = logits.log_softmax(-1).topk(top)
@@ -66,31 +69,33 @@ class HFEngine:
 
     @torch.inference_mode()
     def _batch(self, prompts: list[list[int]], requests: list[Request]) -> list[Completion]:
+        """Completions of requests that share `max_tokens` and `stop`."""
+        max_tokens, stop = requests[0].max_tokens, requests[0].stop
         padded = pad(prompts, self.padding, self.model.device)
-        sampler = SeededSampling(requests, self.sampling, self.model.device)
+        sampler = SeededSampling(requests, self.model.device)
         output = self.model.generate(
             input_ids=padded.input_ids,
             attention_mask=padded.attention_mask,
             generation_config=GenerationConfig(
-                max_new_tokens=self.sampling.max_tokens,
+                max_new_tokens=max_tokens,
                 do_sample=False,  # the processor leaves one token to choose
                 eos_token_id=self.ends,
                 pad_token_id=self.padding,
-                stop_strings=list(self.sampling.stop) or None,
+                stop_strings=list(stop) or None,
             ),
             logits_processor=LogitsProcessorList([sampler]),
             tokenizer=self.tokenizer,
         )
-        return [self._completion(row) for row in output[:, padded.input_ids.shape[1] :].tolist()]
+        return [self._completion(row, stop) for row in output[:, padded.input_ids.shape[1] :].tolist()]
 
-    def _completion(self, ids: list[int]) -> Completion:
+    def _completion(self, ids: list[int], stop: tuple[str, ...]) -> Completion:
         end = next((i for i, token in enumerate(ids) if token in self.ends), None)
         kept = ids if end is None else ids[: end + 1]
         if end is None and self.padding not in self.ends:
             while kept and kept[-1] == self.padding:
                 kept = kept[:-1]
         text = decode(self.tokenizer, kept)
-        stopped = [text.find(stop) for stop in self.sampling.stop if stop in text]
+        stopped = [text.find(end_text) for end_text in stop if end_text in text]
         finish = "stop" if end is not None or stopped else "length"
         return Completion(text[: min(stopped)].rstrip() if stopped else text, kept, finish)
 
@@ -98,14 +103,14 @@ class HFEngine:
 class SeededSampling(LogitsProcessor):
     """Draws each row's next token by inverse transform from that row's own stream of uniform numbers.
 
-    So a completion depends on its request alone, not on its neighbours in the batch.
+    So a completion depends on its request alone, not on its neighbours in the batch. All have one `max_tokens`.
     """
 
-    def __init__(self, requests: list[Request], sampling: SamplingConfig, device: torch.device) -> None:
-        self.top_p = sampling.top_p
+    def __init__(self, requests: list[Request], device: torch.device) -> None:
+        self.top_p = torch.tensor([request.top_p for request in requests], device=device)[:, None]
         self.temperature = torch.tensor([request.temperature for request in requests], device=device)[:, None]
         draws = [
-            torch.rand(sampling.max_tokens, generator=torch.Generator().manual_seed(request.seed))
+            torch.rand(request.max_tokens, generator=torch.Generator().manual_seed(request.seed))
             for request in requests
         ]
         self.uniform = torch.stack(draws).to(device)  # [B, max_tokens]

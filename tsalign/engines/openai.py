@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.http import RetryingClient, Unanswered, explanation
-from tsalign.config import SamplingConfig
+from tsalign.config import EngineConfig
 from tsalign.engines import Completion, Failed, Request
 from tsalign.runs.artifacts import Endpoint
 
@@ -63,8 +63,8 @@ class OpenAIEngine:
             they cost, prompts and completions together.
     """
 
-    def __init__(self, endpoint: Endpoint, sampling: SamplingConfig, tensor_parallel: int = 1) -> None:
-        self.endpoint, self.sampling = endpoint, sampling
+    def __init__(self, endpoint: Endpoint, config: EngineConfig, tensor_parallel: int = 1) -> None:
+        self.endpoint = endpoint
         self.counts: Counter[str] = Counter()
         self._spent_tokens = 0
         self._cache: dict[bytes, Completion] = {}
@@ -88,13 +88,13 @@ class OpenAIEngine:
         return [self._cache.get(key) or answers[key] for key in keys]
 
     def _body(self, request: Request) -> dict[str, Any]:
-        stop = {"stop": list(self.sampling.stop)} if self.sampling.stop else {}
+        stop = {"stop": list(request.stop)} if request.stop else {}
         return {
             "model": self.endpoint.model,
             "messages": request.prompt,
             "temperature": request.temperature,
-            "top_p": self.sampling.top_p,
-            "max_tokens": self.sampling.max_tokens,
+            "top_p": request.top_p,
+            "max_tokens": request.max_tokens,
             "seed": request.seed % SEEDS,
             **stop,
         }

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.common.storage import local_folder
-from tsalign.config import SamplingConfig
+from tsalign.config import EngineConfig
 from tsalign.data.chat import decode, load_tokenizer
 from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit
 from tsalign.runs.artifacts import Model
@@ -25,25 +25,25 @@ if not torch.cuda.is_available():
 from vllm import LLM, SamplingParams, TokensPrompt
 
 
-def engine_arguments(model: Model, sampling: SamplingConfig, tensor_parallel: int) -> dict[str, Any]:
+def engine_arguments(model: Model, config: EngineConfig, tensor_parallel: int) -> dict[str, Any]:
     """What vLLM is told about a model, besides its folder."""
     arguments: dict[str, Any] = {
         "revision": model.revision,
         "trust_remote_code": model.trust_remote_code,
         "dtype": model.dtype,
-        "max_model_len": sampling.max_model_len,
+        "max_model_len": config.max_model_len,
         "tensor_parallel_size": tensor_parallel,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
     }
     if torch.cuda.is_available():
-        return arguments | {"gpu_memory_utilization": sampling.gpu_memory}
+        return arguments | {"gpu_memory_utilization": config.gpu_memory}
     return arguments | {
         "enforce_eager": True,
         "dtype": "float32" if model.dtype == "auto" else model.dtype,
         # On CPU, vLLM cannot rewind the seeded generator of a request whose prompt it reads in pieces.
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(8192, sampling.max_model_len),
+        "max_num_batched_tokens": max(8192, config.max_model_len),
     }
 
 
@@ -57,22 +57,22 @@ def completion(output: Any, tokenizer: PreTrainedTokenizerBase, stop: Sequence[s
 class VLLMEngine:
     """vLLM's offline `LLM`: continuous batching, prefix caching across the K completions of a prompt."""
 
-    def __init__(self, model: Model, sampling: SamplingConfig, tensor_parallel: int) -> None:
-        self.sampling, self.counts = sampling, Counter[str]()
+    def __init__(self, model: Model, config: EngineConfig, tensor_parallel: int) -> None:
+        self.config, self.counts = config, Counter[str]()
         self.tokenizer = load_tokenizer(model)
         with local_folder(model.path) as folder:
-            self.llm = LLM(folder, **engine_arguments(model, sampling, tensor_parallel))
+            self.llm = LLM(folder, **engine_arguments(model, config, tensor_parallel))
 
     def generate(self, requests: list[Request]) -> list[Completion | Failed]:
         """One completion a request, in order."""
-        prompts, done = prompts_that_fit(requests, self.tokenizer, self.sampling)
+        prompts, done = prompts_that_fit(requests, self.tokenizer, self.config.max_model_len)
         outputs = self.llm.generate(
             [TokensPrompt(prompt_token_ids=ids) for ids in prompts.values()],
-            [self._parameters(requests[i]) for i in prompts],
+            [_parameters(requests[i]) for i in prompts],
             use_tqdm=False,
         )
-        made = (completion(output.outputs[0], self.tokenizer, self.sampling.stop) for output in outputs)
-        done.update(zip(prompts, made))
+        for index, output in zip(prompts, outputs):
+            done[index] = completion(output.outputs[0], self.tokenizer, requests[index].stop)
         return [done[i] for i in range(len(requests))]
 
     def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
@@ -97,16 +97,17 @@ class VLLMEngine:
 
     def _read(self, sequences: list[list[int]], parameters: SamplingParams) -> list[Any]:
         """vLLM's output for each sequence; None for what is too long."""
-        fits = [i for i, sequence in enumerate(sequences) if len(sequence) < self.sampling.max_model_len]
+        fits = [i for i, sequence in enumerate(sequences) if len(sequence) < self.config.max_model_len]
         prompts = [TokensPrompt(prompt_token_ids=sequences[i]) for i in fits]
         outputs = dict(zip(fits, self.llm.generate(prompts, parameters, use_tqdm=False)))
         return [outputs.get(i) for i in range(len(sequences))]
 
-    def _parameters(self, request: Request) -> SamplingParams:
-        return SamplingParams(
-            seed=request.seed,
-            temperature=request.temperature,
-            top_p=self.sampling.top_p,
-            max_tokens=self.sampling.max_tokens,
-            stop=list(self.sampling.stop) or None,
-        )
+
+def _parameters(request: Request) -> SamplingParams:
+    return SamplingParams(
+        seed=request.seed,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=request.max_tokens,
+        stop=list(request.stop) or None,
+    )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from tsalign.config import EndpointConfig, ModelConfig, SamplingConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.data.sources import Message
-from tsalign.engines import Completion, Failed, Request, open_engine
+from tsalign.engines import Completion, Failed, open_engine, request_from
 from tsalign.prompts import templates
 from tsalign.prompts.parsers import Unparsed, axes, choice, winners
 from tsalign.runs.artifacts import Endpoint, Model
@@ -118,7 +118,7 @@ class Asked(LoadedScorer):
         """The answer about each subject; None for two completions that are the same, about which none is asked."""
         asked = [subject for subject in subjects if len(subject) == 1 or _differ(items, subject)]
         prompts = [self._question(items, subject) for subject in asked]
-        answers = self.engine.generate([Request(prompt, 0, self.scorer.inference.temperature) for prompt in prompts])
+        answers = self.engine.generate([request_from(self.scorer.inference, prompt, seed=0) for prompt in prompts])
         self._count(prompts, answers)
         given = dict(zip(asked, answers))
         return [given.get(subject) for subject in subjects]

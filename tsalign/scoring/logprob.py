@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tsalign.config import SamplingConfig
+from tsalign.config import EngineConfig
 from tsalign.data.chat import encode_pair
 from tsalign.engines import HF, open_logprob_engine
 from tsalign.runs.artifacts import Model
@@ -26,7 +26,7 @@ class LogProb(Scorer):
     model: Model
     reduce: Literal["sum", "mean"] = "sum"
     sampled_tokens: bool = True
-    inference: SamplingConfig = HF
+    inference: EngineConfig = HF
 
     @property
     def who(self) -> str:

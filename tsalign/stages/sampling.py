@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tsalign.common.seeds import derive
 from tsalign.config import SamplingConfig
-from tsalign.data.shards import Row, Shard, map_shards, read_counts, take_counts
-from tsalign.engines import Failed, Request, open_engine
+from tsalign.data.shards import Row, read_counts
+from tsalign.engines import Completion, Failed, Request, request_from
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
+from tsalign.stages.generation import Written, generate
 
 
 @stage_function("sample")
@@ -34,14 +36,9 @@ def sample(
     Raises:
         TsalignError: more prompts failed than allowed.
     """
-    arguments: dict[str, Any] = {
-        "model": policy,
-        "sampling": sampling,
-        "temperatures": temperatures or (sampling.temperature,),
-        "seed": derive(stage.seed, stage.iteration),
-        "tensor_parallel": stage.resources.sample.tensor_parallel,
-    }
-    candidates = map_shards(stage, prompts, SampleWorker, arguments, stage.resources.sample)
+    seed = derive(stage.seed, stage.iteration)
+    asking = Candidates(sampling, temperatures or (sampling.temperature,), seed, policy.fingerprint)
+    candidates = generate(stage, policy, prompts, asking, sampling, stage.resources.sample)
     counts = read_counts(candidates)
     made = counts["completions"]
     rates = {"duplicate_rate": "duplicates", "cut_rate": "cut", "mean_completion_tokens": "completion_tokens"}
@@ -64,62 +61,59 @@ def _expect_completions(
     return stage.derived(asked, completions=float(sampling.k * at), temperatures=at)
 
 
-class SampleWorker:
-    """Holds an engine and fills shard after shard."""
+@dataclass(frozen=True)
+class Candidates:
+    """Asks for `sampling.k` completions of a row's prompt at each temperature; they make a candidate set.
 
-    def __init__(
-        self,
-        model: Model | Endpoint,
-        sampling: SamplingConfig,
-        temperatures: tuple[float, ...],
-        seed: int,
-        tensor_parallel: int,
-    ) -> None:
-        self.engine = open_engine(model, sampling, tensor_parallel)
-        self.sampling, self.temperatures, self.seed = sampling, temperatures, seed
-        self.writer = model.fingerprint
+    Attributes:
+        writer: fingerprint of the model that writes.
+    """
 
-    def __call__(self, rows: list[Row], shard: str) -> Shard:
-        asked = [self._requests(row) for row in rows]
-        answers = iter(self.engine.generate([request for requests in asked for request in requests]))
-        made, failed = [], []
-        for row, requests in zip(rows, asked):
-            own = [(request, next(answers)) for request in requests]
-            if problem := next((answer.reason for _, answer in own if isinstance(answer, Failed)), None):
-                failed.append({"prompt_id": row["prompt_id"], "reason": problem})
-            else:
-                made.append(self._candidate_set(row, own))
-        return Shard(made, failed, statistics(made) | take_counts(self.engine, "endpoint"))
+    sampling: SamplingConfig
+    temperatures: tuple[float, ...]
+    seed: int
+    writer: str
 
-    def _requests(self, row: Row) -> list[Request]:
+    def requests(self, row: Row) -> list[Request]:
+        """Temperature by temperature."""
+        prompt, ids, name = row["prompt"], row["prompt_ids"], row["prompt_id"]
         return [
-            Request(
-                row["prompt"],
-                derive(self.seed, row["prompt_id"], str(temperature), k),
-                temperature,
-                row["prompt_ids"],
-            )
+            request_from(self.sampling, prompt, derive(self.seed, name, str(temperature), k), temperature, ids)
             for temperature in self.temperatures
             for k in range(self.sampling.k)
         ]
 
-    def _candidate_set(self, row: Row, answers: list[tuple[Request, Any]]) -> Row:
-        completions = [
-            {**completion._asdict(), "seed": request.seed, "temperature": request.temperature}
-            for request, completion in answers
-        ]
-        parameters = self.sampling.model_dump(include={"engine", "top_p", "max_tokens", "stop"})
-        return {**row, "completions": completions, "writer": self.writer, "sampling": json.dumps(parameters)}
+    def read(self, row: Row, requests: list[Request], answers: Sequence[Completion | Failed]) -> Written:
+        """The candidate set; none where a completion is missing."""
+        return candidate_set(row, requests, answers, self.sampling, self.writer)
 
 
-def statistics(candidate_sets: list[Row]) -> dict[str, float]:
-    """Sums over candidate sets: completions, tokens, those cut at the limit, and duplicates within a set."""
-    completions = [completion for row in candidate_sets for completion in row["completions"]]
-    distinct = sum(len({c["text"] for c in row["completions"]}) for row in candidate_sets)
+def candidate_set(
+    row: Row,
+    requests: list[Request],
+    answers: Sequence[Completion | Failed],
+    sampling: SamplingConfig,
+    writer: str,
+) -> Written:
+    """The row with its `completions`, and who wrote them and how; a failed row where one of them is missing."""
+    if problem := next((answer.reason for answer in answers if isinstance(answer, Failed)), None):
+        return Written([], [{"prompt_id": row["prompt_id"], "reason": problem}])
+    completions = [
+        {**completion._asdict(), "seed": request.seed, "temperature": request.temperature}
+        for request, completion in zip(requests, answers)
+    ]
+    parameters = json.dumps(sampling.model_dump(include={"engine", "top_p", "max_tokens", "stop"}))
+    made = {**row, "completions": completions, "writer": writer, "sampling": parameters}
+    return Written([made], counts=statistics(made))
+
+
+def statistics(candidate_set: Row) -> dict[str, float]:
+    """Completions, their tokens, those cut at the limit, and those that repeat another one of the set."""
+    completions = candidate_set["completions"]
     return {
         "completions": len(completions),
-        "completion_tokens": sum(len(c["token_ids"]) for c in completions),
-        "prompt_tokens": sum(len(row["prompt_ids"]) for row in candidate_sets),
-        "cut": sum(c["finish"] == "length" for c in completions),
-        "duplicates": len(completions) - distinct,
+        "completion_tokens": sum(len(completion["token_ids"]) for completion in completions),
+        "prompt_tokens": len(candidate_set["prompt_ids"]),
+        "cut": sum(completion["finish"] == "length" for completion in completions),
+        "duplicates": len(completions) - len({completion["text"] for completion in completions}),
     }

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from tsalign.common.seeds import derive
 from tsalign.config import Placement, ResourceConfig, SamplingConfig
-from tsalign.data.shards import Row, Shard, map_shards, take_counts
+from tsalign.data.shards import Row
 from tsalign.data.sources import Message
-from tsalign.engines import Completion, Failed, Request, open_engine
+from tsalign.engines import Completion, Failed, Request, request_from
 from tsalign.prompts.parsers import Unparsed
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.plan import Amount, PlannedStage, expected, plus, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
+from tsalign.stages.generation import Written, generate
 
 RAW_CHARACTERS = 2000
-
-
-@dataclass(frozen=True)
-class Written:
-    """What became of a row's answers: good rows, failed ones (each with `reason`), and sums to report."""
-
-    rows: list[Row]
-    failed: list[Row] = field(default_factory=list)
-    counts: dict[str, float] = field(default_factory=dict)
 
 
 class Writing(Protocol):
@@ -60,15 +52,9 @@ def write(
     Raises:
         TsalignError: more than `max_failed_fraction` of the rows failed; it shows three.
     """
-    arguments: dict[str, Any] = {
-        "writer": writer,
-        "writing": writing,
-        "sampling": sampling,
-        "seed": derive(stage.seed, stage.iteration, stage.name),
-        "tensor_parallel": stage.resources.sample.tensor_parallel,
-    }
+    asking = Questions(writing, sampling, derive(stage.seed, stage.iteration, stage.name))
     placement = _placement(writer, stage.resources)
-    return map_shards(stage, data, WriteWorker, arguments, placement, max_failed_fraction)
+    return generate(stage, writer, data, asking, sampling, placement, max_failed_fraction)
 
 
 @write.expects
@@ -98,54 +84,36 @@ def _placement(writer: Model | Endpoint, resources: ResourceConfig) -> Placement
     return resources.mine if isinstance(writer, Endpoint) else resources.sample
 
 
-class WriteWorker:
-    """Holds an engine; asks all prompts of a shard at once."""
+@dataclass(frozen=True)
+class Questions:
+    """Asks the prompts of a `Writing`, each `sampling.k` times, and reads the answers as text."""
 
-    def __init__(
-        self,
-        writer: Model | Endpoint,
-        writing: Writing,
-        sampling: SamplingConfig,
-        seed: int,
-        tensor_parallel: int,
-    ) -> None:
-        self.engine = open_engine(writer, sampling, tensor_parallel)
-        self.writing, self.sampling, self.seed = writing, sampling, seed
+    writing: Writing
+    sampling: SamplingConfig
+    seed: int
 
-    def __call__(self, rows: list[Row], shard: str) -> Shard:
-        requests = [self._requests(row) for row in rows]
-        answers = iter(self.engine.generate([request for own in requests for request in own]))
-        result = Shard([])
-        for row, own in zip(rows, requests):
-            given = [next(answers) for _ in own]
-            written = self._read(row, given)
-            result.rows += written.rows
-            result.failed += written.failed
-            for name, value in (tokens(given) | written.counts).items():
-                result.counts[name] = result.counts.get(name, 0.0) + value
-        result.counts.update(take_counts(self.engine, "endpoint"))
-        return result
-
-    def _requests(self, row: Row) -> list[Request]:
+    def requests(self, row: Row) -> list[Request]:
+        """Conversation by conversation."""
         asked = [prompt for prompt in self.writing.prompts(row) for _ in range(self.sampling.k)]
         return [
-            Request(prompt, derive(self.seed, row["prompt_id"], number), self.sampling.temperature)
+            request_from(self.sampling, prompt, derive(self.seed, row["prompt_id"], number))
             for number, prompt in enumerate(asked)
         ]
 
-    def _read(self, row: Row, answers: Sequence[Completion | Failed]) -> Written:
-        reasons = [answer.reason for answer in answers if isinstance(answer, Failed)]
-        texts = [answer.text for answer in answers if isinstance(answer, Completion)]
+    def read(self, row: Row, requests: list[Request], answers: Sequence[Completion | Failed]) -> Written:
+        """What the texts make; a failed row with the texts where one is missing or nothing parses."""
+        completions = [answer for answer in answers if isinstance(answer, Completion)]
+        written = self._parsed(row, [completion.text for completion in completions], answers)
+        tokens = sum(len(completion.token_ids) for completion in completions)
+        counts = {"completions": len(completions), "completion_tokens": tokens, **written.counts}
+        return replace(written, counts=counts)
+
+    def _parsed(self, row: Row, texts: list[str], answers: Sequence[Completion | Failed]) -> Written:
+        reason = next((answer.reason for answer in answers if isinstance(answer, Failed)), None)
         try:
-            if not reasons:
+            if reason is None:
                 return self.writing.read(row, texts)
         except Unparsed as error:
-            reasons = [str(error)]
+            reason = str(error)
         text = "\n---\n".join(texts)[:RAW_CHARACTERS]
-        return Written([], [{"prompt_id": row["prompt_id"], "reason": reasons[0], "text": text}])
-
-
-def tokens(answers: Sequence[Completion | Failed]) -> dict[str, float]:
-    """How many completions and tokens were written."""
-    written = [answer for answer in answers if isinstance(answer, Completion)]
-    return {"completions": len(written), "completion_tokens": sum(len(answer.token_ids) for answer in written)}
+        return Written([], [{"prompt_id": row["prompt_id"], "reason": reason, "text": text}])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
@@ -11,7 +10,7 @@ import torch
 from ray import serve
 
 from tsalign.common.storage import local_folder
-from tsalign.config import SamplingConfig, TeacherConfig
+from tsalign.config import EngineConfig, TeacherConfig
 from tsalign.data.batching import by_tokens
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.tensors import pad
@@ -65,19 +64,19 @@ class Writer(Protocol):
 
 def open_writer(model: Model, config: TeacherConfig) -> Writer:
     """The writer that `config.engine` names. vLLM splits the model over all GPUs of the replica."""
-    sampling = SamplingConfig(engine=config.engine, max_model_len=config.max_model_len)
+    loading = EngineConfig(engine=config.engine, max_model_len=config.max_model_len)
     if config.engine == "vllm":
-        return VLLMWriter(model, sampling, tensor_parallel=max(1, int(config.gpus)))
-    return HFWriter(model, sampling, config.max_batch_size)
+        return VLLMWriter(model, loading, tensor_parallel=max(1, int(config.gpus)))
+    return HFWriter(model, loading, config.max_batch_size)
 
 
 class HFWriter:
     """Gathers concurrent requests into batches; those of a batch wait for its longest completion."""
 
-    def __init__(self, model: Model, sampling: SamplingConfig, max_batch_size: int) -> None:
+    def __init__(self, model: Model, config: EngineConfig, max_batch_size: int) -> None:
         from tsalign.engines.hf import HFEngine
 
-        self.engine = HFEngine(model, sampling, tensor_parallel=1)
+        self.engine = HFEngine(model, config, tensor_parallel=1)
         self.tokenizer = self.engine.tokenizer
         self._batch.set_max_batch_size(max_batch_size)  # type: ignore[attr-defined]
 
@@ -93,27 +92,20 @@ class HFWriter:
         return await asyncio.to_thread(self._generate, batch)
 
     def _generate(self, batch: list[GenerationRequest]) -> list[Generation]:
-        by_settings: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for index, request in enumerate(batch):
-            by_settings[request.top_p, request.max_tokens, request.stop].append(index)
-        completions: dict[int, Completion] = {}
-        for (top_p, max_tokens, stop), members in by_settings.items():
-            changes = {"top_p": top_p, "max_tokens": max_tokens, "stop": stop}
-            self.engine.sampling = self.engine.sampling.model_copy(update=changes)
-            requests = [Request([], batch[i].seed, batch[i].temperature, batch[i].prompt_ids) for i in members]
-            completions.update(zip(members, self.engine.generate(requests)))  # type: ignore[arg-type]
+        requests = [Request([], b.seed, b.temperature, b.max_tokens, b.top_p, b.stop, b.prompt_ids) for b in batch]
+        completions: list[Completion] = self.engine.generate(requests)  # type: ignore[assignment]
         logprobs = self._logprobs(batch, completions)
-        return [Generation(completions[i], logprobs.get(i)) for i in range(len(batch))]
+        return [Generation(completion, logprobs.get(index)) for index, completion in enumerate(completions)]
 
     @torch.inference_mode()
     def _logprobs(
-        self, requests: list[GenerationRequest], completions: dict[int, Completion]
+        self, requests: list[GenerationRequest], completions: list[Completion]
     ) -> dict[int, list[TokenLogprob]]:
         """Log-probs by a second pass over the completions whose requests ask for them, by index."""
         found = {}
         asking = [index for index, request in enumerate(requests) if request.top_logprobs is not None]
         sequences = {i: requests[i].prompt_ids + completions[i].token_ids for i in asking}
-        for batch in by_tokens([len(sequences[i]) for i in asking], self.engine.sampling.batch_tokens):
+        for batch in by_tokens([len(sequences[i]) for i in asking], self.engine.config.batch_tokens):
             members = [asking[i] for i in batch]
             padded = pad([sequences[i] for i in members], self.engine.padding, self.engine.model.device)
             longest = max(len(completions[i].token_ids) for i in members)
@@ -135,7 +127,7 @@ def _by_token(logps: torch.Tensor, response: list[int], top: int) -> list[TokenL
 class VLLMWriter:
     """vLLM's `AsyncLLM`, its engine in a process of its own: requests join and leave the batch at every step."""
 
-    def __init__(self, model: Model, sampling: SamplingConfig, tensor_parallel: int) -> None:
+    def __init__(self, model: Model, config: EngineConfig, tensor_parallel: int) -> None:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -143,7 +135,7 @@ class VLLMWriter:
 
         self.tokenizer = load_tokenizer(model)
         with local_folder(model.path) as folder:
-            arguments = AsyncEngineArgs(folder, **engine_arguments(model, sampling, tensor_parallel))
+            arguments = AsyncEngineArgs(folder, **engine_arguments(model, config, tensor_parallel))
             self.engine = AsyncLLM.from_engine_args(arguments)
 
     async def write(self, request: GenerationRequest) -> Generation:

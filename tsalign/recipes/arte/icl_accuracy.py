@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from tsalign.engines import Completion, Engine, Request, open_engine
+from tsalign.engines import Completion, Engine, Request, open_engine, request_from
 from tsalign.prompts.templates import render, texts
 from tsalign.recipes.arte.config import AnsweringConfig
 from tsalign.recipes.arte.exact_match import matches
@@ -57,7 +57,7 @@ class LoadedICLAccuracy(LoadedScorer):
 
     def __init__(self, scorer: ICLAccuracy, engine: Engine) -> None:
         super().__init__()
-        self.template, self.engine = scorer.template, engine
+        self.template, self.answering, self.engine = scorer.template, scorer.answering, engine
         self.tasks = {task.name: task for task in scorer.tasks}
 
     def __call__(self, items: list[Item]) -> list[float | None]:
@@ -80,10 +80,10 @@ class LoadedICLAccuracy(LoadedScorer):
         name, question, rationale = example
         task, shown = self.tasks[name], [{"question": question, "rationale": rationale}]
         return [
-            Request(
+            request_from(
+                self.answering,
                 render(self.template, description=task.description, examples=shown, question=one.question),
                 seed=0,
-                temperature=0.0,
             )
             for one in task.preference
         ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from tsalign.common.seeds import derive
 from tsalign.config import ConfigModel, SamplingConfig
-from tsalign.data.shards import Row, map_shards
-from tsalign.engines import Request
+from tsalign.data.shards import Row
+from tsalign.engines import Completion, Failed, Request, request_from
 from tsalign.evaluation.procedures import Asked, Procedure, direct
 from tsalign.prompts import templates
 from tsalign.recipes.citing.retrieval import match
@@ -20,7 +21,8 @@ from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model
 from tsalign.runs.run import Iteration
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.stages.sampling import SampleWorker
+from tsalign.stages.generation import Written, generate
+from tsalign.stages.sampling import candidate_set
 
 FOLDER = Path(__file__).parent
 
@@ -91,34 +93,43 @@ def rewrite_once(
     Raises:
         TsalignError: more than 1 % of the prompts failed.
     """
-    arguments: dict[str, Any] = {
-        "model": model,
-        "template": template,
-        "sampling": sampling,
-        "temperatures": temperatures,
-        "seed": derive(stage.seed, stage.iteration, stage.name),
-        "tensor_parallel": stage.resources.sample.tensor_parallel,
-    }
-    return map_shards(stage, answers, RewriteWorker, arguments, stage.resources.sample)
+    seed = derive(stage.seed, stage.iteration, stage.name)
+    asking = Rewriting(template, sampling, temperatures, seed, model.fingerprint)
+    return generate(stage, model, answers, asking, sampling, stage.resources.sample)
 
 
-class RewriteWorker(SampleWorker):
-    """Samples as `SampleWorker` does, but asks for each completion of a row to be rewritten."""
+@dataclass(frozen=True)
+class Rewriting:
+    """Asks for each completion of a row to be rewritten; a row without completions is answered by its rubric alone.
 
-    def __init__(self, template: str, **sampling: Any) -> None:
-        super().__init__(**sampling)
-        self.template = template
+    Attributes:
+        temperatures: of the answers to rows without completions.
+        writer: fingerprint of the model that writes.
+    """
 
-    def _requests(self, row: Row) -> list[Request]:
-        if "completions" in row:
-            drafts = [(completion["text"], completion["temperature"]) for completion in row["completions"]]
-        else:
-            drafts = [("", temperature) for temperature in self.temperatures for _ in range(self.sampling.k)]
+    template: str
+    sampling: SamplingConfig
+    temperatures: tuple[float, ...]
+    seed: int
+    writer: str
+
+    def requests(self, row: Row) -> list[Request]:
+        """One a completion, at the temperature at which that was sampled."""
         return [
-            Request(
+            request_from(
+                self.sampling,
                 conversation(self.template, row["prompt"], row["rubric"], draft),
                 derive(self.seed, row["prompt_id"], number),
                 temperature,
             )
-            for number, (draft, temperature) in enumerate(drafts)
+            for number, (draft, temperature) in enumerate(self._drafts(row))
         ]
+
+    def read(self, row: Row, requests: list[Request], answers: Sequence[Completion | Failed]) -> Written:
+        """The candidate set of what was rewritten."""
+        return candidate_set(row, requests, answers, self.sampling, self.writer)
+
+    def _drafts(self, row: Row) -> list[tuple[str, float]]:
+        if "completions" in row:
+            return [(completion["text"], completion["temperature"]) for completion in row["completions"]]
+        return [("", temperature) for temperature in self.temperatures for _ in range(self.sampling.k)]

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from tsalign.config.base import AlignConfig, SamplingConfig
-from tsalign.config.models import ConfigModel, ModelConfig
+from tsalign.config.base import AlignConfig, EngineConfig, SamplingConfig
+from tsalign.config.models import ModelConfig
 from tsalign.config.training import DPOTrainConfig, SimPOTrainConfig, TrainConfig
 
 
-class TeacherScoreConfig(ConfigModel):
+class TeacherScoreConfig(EngineConfig):
     """The teacher's score of a response: beta * (alpha * mean log-prob + (1 - alpha) * log selection probability)."""
 
     alpha: float = Field(0.0, ge=0, le=1, description="weight of the mean log-prob; 0 is the released setting")
@@ -21,8 +21,6 @@ class TeacherScoreConfig(ConfigModel):
     keep_decided: bool = Field(False, description="only prompts with selection probabilities above and up to 0.5")
     engine: Literal["hf", "vllm"] = "vllm"
     max_model_len: int = Field(8192, ge=2, description="tokens of a question; longer ones become failed rows")
-    gpu_memory: float = Field(0.9, gt=0, le=1, description="share of GPU memory that vLLM may take")
-    batch_tokens: int = Field(16384, ge=1, description="tokens in one forward batch of the hf engine")
 
     @model_validator(mode="after")
     def _decided_needs_questions(self) -> Self:
@@ -31,9 +29,9 @@ class TeacherScoreConfig(ConfigModel):
         return self
 
     @property
-    def inference(self) -> SamplingConfig:
-        """The settings of the teacher's engine."""
-        return SamplingConfig(**self.model_dump(include={"engine", "max_model_len", "gpu_memory", "batch_tokens"}))
+    def inference(self) -> EngineConfig:
+        """How the teacher is loaded."""
+        return EngineConfig(**self.model_dump(include=set(EngineConfig.model_fields)))
 
 
 class PADTrainConfig(TrainConfig):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from tsalign.config import SamplingConfig
+from tsalign.config import EngineConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.engines import HF, open_logprob_engine
 from tsalign.prompts.templates import render, texts
@@ -56,7 +56,7 @@ class OptionProbability(Scorer):
     template: str
     swap_options: bool = True
     max_option_tokens: int = 2500
-    inference: SamplingConfig = HF
+    inference: EngineConfig = HF
 
     @property
     def who(self) -> str:
