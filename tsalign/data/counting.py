@@ -34,12 +34,10 @@ def count_sets(locations: Sequence[str], plan: Plan) -> dict[str, int] | None:
     for location in sorted(set(locations)):
         if is_builtin(location):
             sizes.update(_builtin_sets(location))
-        elif is_remote(location):
-            plan.uncounted[location] = "not on this machine"
-        elif found := find_files(location):
+        elif not is_remote(location) and (found := find_files(location)):
             files.update({str(file): file for file in found})
         else:
-            plan.uncounted[location] = "nothing there"
+            plan.leave_uncounted(location)
     for file in files.values():
         with opened(file) as (content, kind, name):
             sizes[name] += COUNTERS[kind](content)

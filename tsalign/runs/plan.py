@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from upath import UPath
 
+from tsalign.common.storage import is_remote
 from tsalign.config import Placement, ResourceConfig
 from tsalign.runs.artifacts import Dataset, Folder, Model
 
@@ -114,6 +115,10 @@ class Plan:
     roles: list[Role] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
     uncounted: dict[str, str] = field(default_factory=dict)
+
+    def leave_uncounted(self, location: str) -> None:
+        """Note a location whose rows stay unknown."""
+        self.uncounted[location] = "not on this machine" if is_remote(location) else "nothing there"
 
 
 @dataclass(frozen=True)

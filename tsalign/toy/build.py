@@ -12,6 +12,7 @@ from tsalign.config import DataConfig, RewardTrainConfig, RunConfig, SamplingCon
 from tsalign.data.prompts import load_prompts
 from tsalign.data.shards import Row
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.plan import ONE_TASK, PlannedStage
 from tsalign.runs.recipe import recipe
 from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
@@ -154,10 +155,22 @@ def generate(stage: Stage, kind: str, count: int, *more: float) -> Dataset:
     return shards(stage, getattr(demonstrations, kind), stage.seed, count, *more)
 
 
+@generate.expects
+def _expect_rows(stage: PlannedStage, kind: str, count: int, *more: float) -> Dataset:
+    stage.needs("", ONE_TASK, {"rows": count})
+    return stage.dataset(count)
+
+
 @stage_function("toy/groups")
 def group_samples(stage: Stage, samples: list[Dataset], count: int) -> Dataset:
     """Groups of replies to rank: right ones, demonstrations, near misses, and the policy's own."""
     return shards(stage, _groups, stage.seed, count, samples)
+
+
+@group_samples.expects
+def _expect_groups(stage: PlannedStage, samples: list[Dataset], count: int) -> Dataset:
+    stage.needs("", ONE_TASK, {"rows": count})
+    return stage.dataset(count)
 
 
 def _groups(seed: int, count: int, samples: list[Dataset]) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from transformers import (
 
 from tsalign.config import ConfigModel
 from tsalign.runs.artifacts import Model
+from tsalign.runs.plan import ONE_TASK, PlannedStage
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.toy.tokenizer import build_tokenizer
@@ -54,6 +55,12 @@ def initialise(stage: Stage, shape: Shape, tokenizer: PreTrainedTokenizerFast | 
     return Model(str(stage.out), stage.fingerprint)
 
 
+@initialise.expects
+def _expect_blank(stage: PlannedStage, shape: Shape, tokenizer: PreTrainedTokenizerFast | None = None) -> Model:
+    stage.needs("", ONE_TASK, {})
+    return stage.model("policy")
+
+
 @stage_function("toy/reward_model")
 def as_reward_model(stage: Stage, trunk: Model, fresh_layers: int) -> Model:
     """A reward model on the body of a causal LM, with `fresh_layers` more on top that begin close to doing nothing."""
@@ -72,3 +79,9 @@ def as_reward_model(stage: Stage, trunk: Model, fresh_layers: int) -> Model:
     model.save_pretrained(str(stage.out))
     build_tokenizer().save_pretrained(str(stage.out))
     return Model(str(stage.out), stage.fingerprint)
+
+
+@as_reward_model.expects
+def _expect_reward_model(stage: PlannedStage, trunk: Model, fresh_layers: int) -> Model:
+    stage.needs("", ONE_TASK, {})
+    return stage.model("student")

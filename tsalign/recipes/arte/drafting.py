@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from upath import UPath
@@ -20,11 +21,12 @@ from tsalign.prompts import parsers as parsing
 from tsalign.prompts.parsers import Unparsed
 from tsalign.prompts.templates import render
 from tsalign.recipes.arte.config import DraftConfig
-from tsalign.recipes.arte.tasks import SHARD_SIZE, Task
+from tsalign.recipes.arte.tasks import SHARD_SIZE, Task, count_in
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
+from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.stages.writing import Written, write
+from tsalign.stages.writing import Written, needs_texts, write
 
 NAIVE = "arte_rationale"
 PREFIX = "arte_rationale_"
@@ -94,6 +96,23 @@ def draft(
     missing = config.questions * len(tasks) - len(rows)
     stage.log({**counts, "rows": len(rows), "missing": missing})
     return Dataset(str(stage.out), stage.fingerprint)
+
+
+@draft.expects
+def _expect_questions(
+    stage: PlannedStage,
+    teacher: Model,
+    tasks: Sequence[Task],
+    template: str,
+    config: DraftConfig,
+    writing: WritingConfig,
+) -> Dataset:
+    number = count_in(tasks)
+    questions = times(number, config.questions)
+    # At most every round asks for all of them.
+    tokens = times(number, math.ceil(config.questions / config.asked), config.max_rounds, writing.max_tokens)
+    stage.needs(teacher.role, stage.resources.sample, {"questions": questions, "new tokens": tokens})
+    return stage.dataset(questions, sets=number)
 
 
 def _requests(stage: Stage, task: Task, config: DraftConfig, found: Mapping[str, Row], number: int) -> list[Row]:
@@ -200,6 +219,21 @@ def write_rationales(
     """
     at = writing.model_copy(update={"temperature": temperature})
     return write(stage, teacher, questions, rationales, at, config.max_failed_fraction)
+
+
+@write_rationales.expects
+def _expect_rationales(
+    stage: PlannedStage,
+    teacher: Model,
+    questions: Dataset,
+    rationales: RationaleWriting,
+    config: DraftConfig,
+    writing: WritingConfig,
+    temperature: float,
+) -> Dataset:
+    asked, each = expected(questions), fmean(map(len, rationales.techniques.values()))
+    needs_texts(stage, teacher, writing, {"rationales": times(asked.rows, each)})
+    return stage.derived(asked, completions=each)
 
 
 def _completion(text: str) -> Row:

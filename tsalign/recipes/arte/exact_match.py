@@ -15,9 +15,10 @@ from tsalign.prompts.templates import render
 from tsalign.recipes.arte.config import AnsweringConfig
 from tsalign.recipes.arte.tasks import Task
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.stages.writing import Written, write
+from tsalign.stages.writing import Written, needs_texts, write
 
 
 def matches(text: str, truth: str) -> bool:
@@ -59,6 +60,15 @@ def answer(stage: Stage, model: Model, questions: Dataset, answering: Answering,
     return write(stage, model, questions, answering, writing)
 
 
+@answer.expects
+def _expect_answers(
+    stage: PlannedStage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig
+) -> Dataset:
+    asked = expected(questions)
+    needs_texts(stage, model, writing, {"answers": times(asked.rows, len(answering.shots))})
+    return stage.derived(asked)
+
+
 @stage_function("arte/exact_match", measures=True)
 def exact_match(
     stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig
@@ -69,6 +79,9 @@ def exact_match(
     write_json(stage.out / "summary.json", {"exact_match": summary})
     stage.log({f"exact_match_{shots}_shot": rate["mean"] for shots, rate in summary.items()})
     return answered
+
+
+exact_match.expects(_expect_answers)
 
 
 def right_answers(answered: Dataset) -> dict[str, dict[str, Any]]:

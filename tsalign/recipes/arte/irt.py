@@ -12,6 +12,7 @@ from torch import Tensor
 from tsalign.data.shards import Row, iterate, write_rows
 from tsalign.recipes.arte.tasks import SHARD_SIZE
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.plan import ONE_TASK, PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -96,3 +97,10 @@ def select_items(stage: Stage, answered: Sequence[Dataset], keep: int) -> Datase
     write_rows(stage.out, kept, shard_size=SHARD_SIZE)
     stage.log({"items": len(items), "rows": len(kept)})
     return Dataset(str(stage.out), stage.fingerprint)
+
+
+@select_items.expects
+def _expect_items(stage: PlannedStage, answered: Sequence[Dataset], keep: int) -> Dataset:
+    items = expected(answered[0])
+    stage.needs("", ONE_TASK, {"rows": items.rows}, f"{keep} of each task")
+    return stage.derived(items, rows=times(items.sets, keep))

@@ -34,7 +34,7 @@ FOLDER = Path(__file__).parent
 def arte(run: Run, cfg: ARTEConfig) -> None:
     """Draft, let the student score the drafts, align the teacher, write anew, teach the student, test it."""
     teacher, student = run.model(cfg.teacher, "teacher"), run.model(cfg.student, "student")
-    texts, tasks = templates.texts(FOLDER, cfg.templates), read_tasks(cfg.tasks)
+    texts, tasks = templates.texts(FOLDER, cfg.templates), run.read(read_tasks, cfg.tasks)
     if cfg.select_items:
         tasks = discriminative(run, cfg, cfg.select_items, tasks, texts["arte_answer"])
     held_out = run.stage("test", ask, tasks, "test")

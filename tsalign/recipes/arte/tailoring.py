@@ -18,8 +18,9 @@ from tsalign.data.tasks import in_one_task
 from tsalign.prompts.templates import render
 from tsalign.recipes.arte.config import DraftConfig, PairConfig
 from tsalign.recipes.arte.drafting import question_prompt, show
-from tsalign.recipes.arte.tasks import SHARD_SIZE, Task
+from tsalign.recipes.arte.tasks import SHARD_SIZE, Task, count_in
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.plan import ONE_TASK, PlannedStage, at_most, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -86,6 +87,15 @@ def pair_questions(
     return in_one_task(stage, _question_level, stage.seed, scored, list(tasks), template, pairs, drafts)
 
 
+@pair_questions.expects
+def _expect_question_pairs(
+    stage: PlannedStage, scored: Dataset, tasks: Sequence[Task], template: str, pairs: PairConfig, drafts: DraftConfig
+) -> Dataset:
+    rows = times(count_in(tasks), pairs.questions)
+    stage.needs("", ONE_TASK, {"rows": rows})
+    return stage.dataset(rows, completions=2.0)
+
+
 @stage_function("arte/rationale_pairs")
 def pair_rationales(stage: Stage, scored: Dataset, pairs: PairConfig) -> Dataset:
     """Rationale-level preferences, under the naive prompt.
@@ -94,6 +104,14 @@ def pair_rationales(stage: Stage, scored: Dataset, pairs: PairConfig) -> Dataset
         TsalignError: every set is tied.
     """
     return in_one_task(stage, _rationale_level, stage.seed, scored, pairs)
+
+
+@pair_rationales.expects
+def _expect_rationale_pairs(stage: PlannedStage, scored: Dataset, pairs: PairConfig) -> Dataset:
+    sets = expected(scored)
+    rows = at_most(sets.rows, times(sets.sets, pairs.rationales))
+    stage.needs("", ONE_TASK, {"rows": rows})
+    return stage.dataset(rows, completions=2.0)
 
 
 def _question_level(
@@ -132,6 +150,13 @@ def sft_rows(stage: Stage, candidates: Dataset, choice: Choice, template: str, c
         TsalignError: a task has fewer.
     """
     return in_one_task(stage, _sft_rows, stage.seed, candidates, choice, template, count)
+
+
+@sft_rows.expects
+def _expect_sft_rows(stage: PlannedStage, candidates: Dataset, choice: Choice, template: str, count: int) -> Dataset:
+    rows = times(expected(candidates).sets, count)
+    stage.needs("", ONE_TASK, {"rows": rows})
+    return stage.dataset(rows)
 
 
 def _sft_rows(

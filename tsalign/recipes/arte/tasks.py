@@ -6,7 +6,7 @@ A task is `<task>.yaml` and, beside it, `<task>.jsonl`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,9 +16,11 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import builtin, is_builtin
-from tsalign.common.storage import resolve
+from tsalign.common.storage import is_remote, resolve
 from tsalign.data.shards import Row, iterate, write_rows
 from tsalign.runs.artifacts import Dataset, fingerprint
+from tsalign.runs.plan import ONE_TASK, Amount, ExpectedDataset, Plan, PlannedStage
+from tsalign.runs.reader import reader
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -61,6 +63,11 @@ class Task:
     techniques: dict[str, str] = field(default_factory=dict)
 
 
+class UnreadTasks(Task):
+    """In a plan: all tasks of a location, its `name`, that cannot be read; nobody knows how many."""
+
+
+@reader
 def read_tasks(locations: Sequence[str]) -> tuple[Task, ...]:
     """The tasks of YAML files, of folders of such, and built-in ones, in order.
 
@@ -72,6 +79,21 @@ def read_tasks(locations: Sequence[str]) -> tuple[Task, ...]:
     if double := next((name for name in names if names.count(name) > 1), None):
         raise TsalignError(f"tasks: two are named {double!r}; give every task a name of its own.")
     return tuple(tasks)
+
+
+@read_tasks.expects
+def _expect_tasks(plan: Plan, locations: Sequence[str]) -> tuple[Task, ...]:
+    """The tasks that are on this machine; each other location stands for an unknown number of them."""
+    away = [place for place in locations if is_remote(place) or not (is_builtin(place) or _files(place))]
+    for place in away:
+        plan.leave_uncounted(place)
+    read = read_tasks([place for place in locations if place not in away])
+    return (*read, *(UnreadTasks(place, "", (), (), ()) for place in away))
+
+
+def count_in(tasks: Sequence[Task], of: Callable[[Task], int] = lambda _: 1) -> Amount:
+    """The sum over the tasks of a number of each, or how many they are; unknown where some could not be read."""
+    return None if any(isinstance(task, UnreadTasks) for task in tasks) else float(sum(map(of, tasks)))
 
 
 @stage_function("arte/ask")
@@ -87,8 +109,18 @@ def ask(stage: Stage, tasks: Sequence[Task], split: Split) -> Dataset:
     return Dataset(str(stage.out), stage.fingerprint)
 
 
+@ask.expects
+def _expect_asked(stage: PlannedStage, tasks: Sequence[Task], split: Split) -> Dataset:
+    questions = count_in(tasks, lambda task: len(getattr(task, split)))
+    stage.needs("", ONE_TASK, {"rows": questions})
+    return stage.dataset(questions, sets=count_in(tasks))
+
+
 def only(tasks: Sequence[Task], chosen: Dataset) -> tuple[Task, ...]:
     """The tasks with only those preference questions that are among the rows of `chosen`."""
+    if isinstance(chosen, ExpectedDataset):
+        each = None if chosen.rows is None or chosen.sets is None else round(chosen.rows / chosen.sets)
+        return tuple(replace(task, preference=task.preference[:each]) for task in tasks)
     kept = {(row["task"], row["question"]) for row in iterate([chosen], ["task", "question"])}
     return tuple(
         replace(task, preference=tuple(one for one in task.preference if (task.name, one.question) in kept))
@@ -103,11 +135,14 @@ def _plain(one: Question) -> Row:
 def _located(location: str) -> list[Task]:
     if is_builtin(location):
         return list(builtin("tasks", location))
-    path = resolve(location)
-    files = sorted(path.glob("*.yaml"), key=str) if path.is_dir() else [path]
-    if not files or not files[0].exists():
+    if not (files := _files(location)):
         raise TsalignError(f"tasks: {location}: no task there; expected <task>.yaml with <task>.jsonl beside it.")
     return [_read(file) for file in files]
+
+
+def _files(location: str) -> list[UPath]:
+    path = resolve(location)
+    return sorted(path.glob("*.yaml"), key=str) if path.is_dir() else [path] if path.exists() else []
 
 
 def _read(file: UPath) -> Task:

@@ -18,6 +18,7 @@ from tsalign.recipes.citing.retrieval import match
 from tsalign.recipes.citing.revision import conversation
 from tsalign.recipes.citing.rubrics import rubrics_from
 from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model
+from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.run import Iteration
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -61,11 +62,11 @@ def rewritten(it: Iteration, asked: Asked, rubrics: Folder, template: str, passe
 
 
 def _guided(it: Iteration, asked: Asked, config: GuidedConfig, /) -> dict[str, Dataset]:
-    return guided_by(it, asked, rubrics_from(config.rubrics), _template(config))
+    return guided_by(it, asked, it.run.read(rubrics_from, config.rubrics), _template(config))
 
 
 def _rewrite(it: Iteration, asked: Asked, config: RewriteConfig, /) -> dict[str, Dataset]:
-    return rewritten(it, asked, rubrics_from(config.rubrics), _template(config), config.passes)
+    return rewritten(it, asked, it.run.read(rubrics_from, config.rubrics), _template(config), config.passes)
 
 
 def _template(config: GuidedConfig) -> str:
@@ -96,6 +97,23 @@ def rewrite_once(
     seed = derive(stage.seed, stage.iteration, stage.name)
     asking = Rewriting(template, sampling, temperatures, seed, model.fingerprint)
     return generate(stage, model, answers, asking, sampling, stage.resources.sample)
+
+
+@rewrite_once.expects
+def _expect_rewritten(
+    stage: PlannedStage,
+    model: Model | Endpoint,
+    answers: Dataset,
+    template: str,
+    sampling: SamplingConfig,
+    temperatures: tuple[float, ...] = (),
+) -> Dataset:
+    given = expected(answers)
+    each = given.completions or float(sampling.k * len(temperatures))
+    completions = times(given.rows, each)
+    work = {"completions": completions, "new tokens": times(completions, sampling.max_tokens)}
+    stage.needs(model.role, stage.resources.sample, work)
+    return stage.derived(given, completions=each, temperatures=len(temperatures) or given.temperatures)
 
 
 @dataclass(frozen=True)

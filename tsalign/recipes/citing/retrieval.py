@@ -20,6 +20,7 @@ from tsalign.data.loading import device
 from tsalign.data.shards import Row, Shard, map_shards
 from tsalign.data.sources import Message
 from tsalign.runs.artifacts import Dataset, Folder, Model, model_from
+from tsalign.runs.plan import PlannedStage, expected
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -173,6 +174,12 @@ def fit_encoder(encoder: ModelConfig, texts: Sequence[str]) -> TfIdf | MeanPooli
 def match(stage: Stage, prompts: Dataset, rubrics: Folder) -> Dataset:
     """Add to every prompt `category` (null for the fallback), `rubric` and `similarity`, the cosine of the nearest."""
     return map_shards(stage, prompts, MatchWorker, {"rubrics": rubrics}, stage.resources.score)
+
+
+@match.expects
+def _expect_matches(stage: PlannedStage, prompts: Dataset, rubrics: Folder) -> Dataset:
+    stage.needs("", stage.resources.score, {"rows": expected(prompts).rows})
+    return stage.derived(prompts)
 
 
 class MatchWorker:

@@ -17,9 +17,10 @@ from tsalign.prompts.parsers import part
 from tsalign.prompts.templates import render
 from tsalign.recipes.citing.retrieval import instruction
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
+from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.stages.writing import Written, write
+from tsalign.stages.writing import Written, needs_texts, write
 
 
 def conversation(template: str, prompt: Sequence[Message], rubric: str, answer: str = "") -> list[Message]:
@@ -103,10 +104,31 @@ def revise(
     return made
 
 
+@revise.expects
+def _expect_revisions(
+    stage: PlannedStage,
+    teacher: Model | Endpoint,
+    drafts: Dataset,
+    revision: Revision,
+    writing: WritingConfig,
+    max_failed_fraction: float,
+) -> Dataset:
+    sets = expected(drafts)
+    revisions = times(sets.rows, sets.completions)
+    needs_texts(stage, teacher, writing, {"revisions": revisions})
+    return stage.dataset(revisions)
+
+
 @stage_function("citing/prefer")
 def prefer(stage: Stage, revisions: Dataset) -> Dataset:
     """Preferences for the instruction alone: the revision over the draft, where they differ."""
     return map_shards(stage, revisions, PreferWorker, {}, stage.resources.mine)
+
+
+@prefer.expects
+def _expect_preferences(stage: PlannedStage, revisions: Dataset) -> Dataset:
+    stage.needs("", stage.resources.mine, {"rows": expected(revisions).rows})
+    return stage.derived(revisions, completions=2.0)
 
 
 class PreferWorker:
@@ -135,6 +157,15 @@ def demonstrate(stage: Stage, prompts: Dataset, location: str, copies: int, rewr
     """
     arguments = {"location": absolute(location), "copies": copies, "rewrite": rewrite}
     return map_shards(stage, prompts, DemonstrateWorker, arguments, stage.resources.mine)
+
+
+@demonstrate.expects
+def _expect_demonstrations(
+    stage: PlannedStage, prompts: Dataset, location: str, copies: int, rewrite: str | None = None
+) -> Dataset:
+    rows = times(expected(prompts).rows, copies)
+    stage.needs("", stage.resources.mine, {"rows": rows})
+    return stage.dataset(rows)
 
 
 class DemonstrateWorker:

@@ -24,9 +24,11 @@ from tsalign.prompts.templates import render
 from tsalign.recipes.citing.config import RubricsConfig
 from tsalign.recipes.citing.retrieval import Corpus, fit_encoder, instruction, load_encoder, save_encoder, unit
 from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint
+from tsalign.runs.plan import Plan, PlannedStage, at_most, expected
+from tsalign.runs.reader import reader
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.stages.writing import Written, write
+from tsalign.stages.writing import Written, needs_texts, write
 
 CACHE = "rubric_cache.jsonl"
 SHARD_SIZE = 512
@@ -42,6 +44,16 @@ def categorise(stage: Stage, prompts: Dataset, config: RubricsConfig) -> Dataset
         TsalignError: a prompt has no category in the file that `config.categories` names.
     """
     return in_one_task(stage, _categorise, prompts, config, stage.seed, placement=stage.resources.score)
+
+
+@categorise.expects
+def _expect_categories(stage: PlannedStage, prompts: Dataset, config: RubricsConfig) -> Dataset:
+    found = expected(prompts)
+    rows = at_most(found.rows, config.sample)
+    # A file that names the categories is not read for a plan.
+    categories = {"set": found.sets, "cluster": float(config.clusters)}.get(config.categories)
+    stage.needs("", stage.resources.score, {"rows": rows}, f"encoder {config.encoder.model}")
+    return stage.dataset(categories)
 
 
 def _categorise(out: UPath, prompts: Dataset, config: RubricsConfig, seed: int) -> dict[str, int]:
@@ -159,6 +171,20 @@ def write_rubrics(
     return Folder(str(stage.out), stage.fingerprint)
 
 
+@write_rubrics.expects
+def _expect_rubrics(
+    stage: PlannedStage,
+    teacher: Model | Endpoint,
+    categories: Dataset,
+    template: str,
+    config: RubricsConfig,
+    writing: WritingConfig,
+) -> Folder:
+    needs_texts(stage, teacher, writing, {"rubrics": expected(categories).rows})
+    return stage.folder()
+
+
+@reader
 def rubrics_from(location: str) -> Folder:
     """A corpus that a run wrote, for instance `runs/<run>/rubrics`.
 
@@ -170,3 +196,8 @@ def rubrics_from(location: str) -> Folder:
         raise TsalignError(f"{location}: no rubrics.json there; expected the folder `rubrics` of a citing run.")
     content = [(folder / name).read_text() for name in ("rubrics.json", "encoder.json")]
     return Folder(str(folder), fingerprint(*content))
+
+
+@rubrics_from.expects
+def _expect_corpus(plan: Plan, location: str) -> Folder:
+    return Folder(location, location)

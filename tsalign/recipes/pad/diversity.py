@@ -8,6 +8,7 @@ from rapidfuzz.distance import Levenshtein
 
 from tsalign.data.shards import Row, Shard, map_shards
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.plan import PlannedStage, at_most, expected
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -33,6 +34,13 @@ def diversify(stage: Stage, candidates: Dataset, keep: int) -> Dataset:
     What is dropped is counted as `alike`.
     """
     return map_shards(stage, candidates, DiversityWorker, {"keep": keep}, stage.resources.mine)
+
+
+@diversify.expects
+def _expect_diverse(stage: PlannedStage, candidates: Dataset, keep: int) -> Dataset:
+    sets = expected(candidates)
+    stage.needs("", stage.resources.mine, {"rows": sets.rows}, f"the {keep} most different of each")
+    return stage.derived(sets, completions=at_most(sets.completions, keep))
 
 
 class DiversityWorker:

@@ -9,6 +9,7 @@ from tsalign.data.pairs import preference_of
 from tsalign.data.shards import Row, Shard, map_shards
 from tsalign.recipes.pad.config import TeacherScoreConfig
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.plan import PlannedStage, expected
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -47,10 +48,22 @@ def rank(stage: Stage, scored: Dataset, scoring: TeacherScoreConfig) -> Dataset:
     return map_shards(stage, scored, RankWorker, {"scoring": scoring}, stage.resources.mine)
 
 
+@rank.expects
+def _expect_rankings(stage: PlannedStage, scored: Dataset, scoring: TeacherScoreConfig) -> Dataset:
+    stage.needs("", stage.resources.mine, {"rows": expected(scored).rows})
+    return stage.derived(scored)
+
+
 @stage_function("pad/pair")
 def pair(stage: Stage, rankings: Dataset) -> Dataset:
     """The best/worst preference of each ranking; those without one are counted as `tied`."""
     return map_shards(stage, rankings, PairWorker, {}, stage.resources.mine)
+
+
+@pair.expects
+def _expect_pairs(stage: PlannedStage, rankings: Dataset) -> Dataset:
+    stage.needs("", stage.resources.mine, {"rows": expected(rankings).rows})
+    return stage.derived(rankings, completions=2.0)
 
 
 class RankWorker:

@@ -11,6 +11,7 @@ from tsalign.common.storage import write_json
 from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows
 from tsalign.evaluation.metrics import agreements
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.scoring import Scorer
@@ -40,6 +41,23 @@ def agree(
     write_json(stage.out / "summary.json", summary)
     stage.log({"student_agreement": summary["fixed"]["teacher"]["after"]})
     return scored
+
+
+@agree.expects
+def _expect_agreement(
+    stage: PlannedStage,
+    verdicts: Dataset,
+    base: Dataset,
+    teacher: Scorer,
+    students: tuple[Model, Model],
+    temperature: float,
+) -> Dataset:
+    judged = expected(verdicts)
+    completions = times(judged.completions, 1 / judged.temperatures)
+    stage.needs(teacher.who, stage.resources.score, teacher.work(judged.rows, completions))
+    # Two students score the newest policy's completions and the initial one's.
+    stage.needs(students[1].role, stage.resources.score, {"scores": times(judged.rows, completions, 4)})
+    return stage.derived(judged)
 
 
 class AgreementWorker:

@@ -12,6 +12,7 @@ from tsalign.data.pairs import best_and_worst, preference_of, random_pair
 from tsalign.data.shards import Row, Shard, iterate, map_shards, take_counts
 from tsalign.recipes.ts_align.config import MiningConfig
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.plan import PlannedStage, at_most, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.scoring import Item, Scorer, items
@@ -84,6 +85,24 @@ def mine(
         for row in iterate([preferences], ["prompt", "chosen", "rejected"]):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return preferences
+
+
+@mine.expects
+def _expect_preferences(
+    stage: PlannedStage,
+    candidates: Dataset,
+    teacher: Scorer,
+    mining: MiningConfig,
+    share: tuple[float, float] = (0.0, 1.0),
+) -> Dataset:
+    sets = expected(candidates)
+    rows, nominees = times(sets.rows, share[1] - share[0]), at_most(sets.completions, 2)
+    if mining.strategy == "student-only":
+        stage.needs("", stage.resources.mine, {"rows": rows}, mining.strategy)
+    else:
+        asked = teacher.work(rows, sets.completions if mining.strategy == "teacher-all" else nominees)
+        stage.needs(teacher.who, stage.resources.mine, asked, mining.strategy)
+    return stage.derived(sets, rows=rows, completions=2.0, temperatures=1)
 
 
 class MineWorker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tsalign.recipes.arte.toy.rows import student_rows, teacher_rows
 from tsalign.recipes.arte.toy.tokenizer import build_arte_tokenizer
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.plan import ONE_TASK, PlannedStage
 from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -39,7 +40,19 @@ def generate(stage: Stage, name: str, count: int) -> Dataset:
     return shards(stage, ROWS[name], stage.seed, count)
 
 
+@generate.expects
+def _expect_rows(stage: PlannedStage, name: str, count: int) -> Dataset:
+    stage.needs("", ONE_TASK, {"rows": count})
+    return stage.dataset(count)
+
+
 @stage_function("toy/arte_blank")
 def begin(stage: Stage, shape: Shape) -> Model:
     """Random weights, with the tokens of ARTE's world."""
     return initialise(stage, shape, build_arte_tokenizer())
+
+
+@begin.expects
+def _expect_blank(stage: PlannedStage, shape: Shape) -> Model:
+    stage.needs("", ONE_TASK, {})
+    return stage.model("student")

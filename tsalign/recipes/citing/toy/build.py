@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tsalign.recipes.citing.toy.rows import teacher_rows
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.plan import ONE_TASK, PlannedStage
 from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -33,3 +34,9 @@ def build(run: Run, short: bool, samples: list[Dataset]) -> dict[str, Model]:
 def generate(stage: Stage, count: int) -> Dataset:
     """`count` rows for the teacher."""
     return shards(stage, teacher_rows, stage.seed, count)
+
+
+@generate.expects
+def _expect_rows(stage: PlannedStage, count: int) -> Dataset:
+    stage.needs("", ONE_TASK, {"rows": count})
+    return stage.dataset(count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tsalign.recipes.pad.toy import rows
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.plan import ONE_TASK, PlannedStage
 from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -35,3 +36,9 @@ def build(run: Run, short: bool, samples: list[Dataset]) -> dict[str, Model]:
 def generate(stage: Stage, kind: str, count: int, *more: list[Dataset]) -> Dataset:
     """`count` rows of a generator in `tsalign.recipes.pad.toy.rows`, as shards."""
     return shards(stage, getattr(rows, kind), stage.seed, count, *more)
+
+
+@generate.expects
+def _expect_rows(stage: PlannedStage, kind: str, count: int, *more: list[Dataset]) -> Dataset:
+    stage.needs("", ONE_TASK, {"rows": count})
+    return stage.dataset(count)
