@@ -16,6 +16,8 @@ from tsalign.runs.artifacts import Model
 from tsalign.teacher import deployment, ray_serve
 from tsalign.teacher.service import Teacher
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
+
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
@@ -31,6 +33,22 @@ def test_deployment_says_what_is_missing(
     config = TeacherConfig(model=models["student"].path, token_env="NO_SUCH_VARIABLE", **settings)
     with pytest.raises(TsalignError, match=expected):
         Teacher(config).client()
+
+
+def test_teacher_that_does_not_come_up_is_removed(
+    models: dict[str, Model], ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray import serve
+
+    def never(up: deployment.Deployment, _: TeacherConfig) -> None:
+        assert up.name in serve.status().applications
+        raise TsalignError("it did not start")
+
+    monkeypatch.setattr(deployment, "_wait_until_up", never)
+    before = serve.status().applications.keys()
+    with pytest.raises(TsalignError, match="it did not start"), Teacher(TeacherConfig(model=models["student"].path)):
+        pass
+    assert serve.status().applications.keys() == before
 
 
 def test_port_that_is_taken_is_named() -> None:
