@@ -286,7 +286,7 @@ def test_evaluate_needs_rubrics_to_rewrite(tmp_path: Path, monkeypatch: pytest.M
     sets = ("--sets", "toy:test", "--judge", "tsalign.toy.oracle:grade")
     result = call("evaluate", "toy:policy", "--against", "toy:policy", *sets, "--procedure", "rewrite")
     assert result.exit_code == 2
-    assert "procedure: rubrics: Field required" in result.stderr
+    assert "procedure: rubrics: required, but not given" in result.stderr
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,4 +1,4 @@
-"""Config errors name the key or line, what was expected, and how to mend it."""
+"""Config errors name the key or line, what was expected, and how to fix it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tsalign.common.errors import TsalignError
-from tsalign.config import override, parse_assignments, read_yaml, validate
+from tsalign.config import CustomTrainConfig, override, parse_assignments, read_yaml, validate
+from tsalign.recipes.pad.config import PADConfig
 from tsalign.recipes.ts_align.config import TSAlignConfig
 
 
@@ -42,12 +43,63 @@ def test_minimal_config_is_valid() -> None:
         ("iteration", "iterations"),
         ("resources.sample.replica", "resources.sample.replicas"),
         ("mining.stratgy", "mining.strategy"),
+        ("beta", "tune.beta"),
     ],
 )
 def test_unknown_key_names_the_nearest(key: str, nearest: str) -> None:
     message = complaint({key: 1})
     assert message.startswith(f"run.yaml: {key}: unknown key")
     assert f"did you mean {nearest}?" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"distill.margn": 1}, "distill.margn: unknown key for margin_ranking; did you mean distill.margin?"),
+        ({"distill.objective": "logistic", "distill.margn": 1}, "distill.margn: unknown key for logistic; did you"),
+        (
+            {"distill.objective": "my:Loss", "distill.gamma": 1},
+            "unknown key for an objective of your own; valid here: ",
+        ),
+        ({"distill.objective": "margin"}, "distill.objective: expected margin_ranking, logistic, or module:Class (got"),
+        ({"policy": "toy:policy"}, "policy: expected a block of keys (got 'toy:policy')"),
+    ],
+)
+def test_blocks_of_a_union_know_their_own_keys(changes: dict[str, Any], problem: str) -> None:
+    assert problem in complaint(changes)
+
+
+@pytest.mark.parametrize(
+    ("tune", "problem"),
+    [
+        ({"objective": "dpo", "reference": "previous", "group_size": 3}, "tune.group_size: unknown key for dpo; valid"),
+        ({"betta": 1}, "tune.betta: unknown key for pad_ppd; did you mean tune.beta?"),
+        ({"objective": "dppo"}, "tune.objective: expected one of 'pad_ppd', 'pad_vpd', 'pad_released', 'dpo', 'simpo'"),
+        (3, "tune: expected a block of keys (got 3)"),
+    ],
+)
+def test_each_objective_of_pad_has_its_own_keys(tune: Any, problem: str) -> None:
+    content = {key: minimal()[key] for key in ("recipe", "policy", "data", "evaluation")}
+    with pytest.raises(TsalignError) as caught:
+        validate(PADConfig, {**content, "teacher": {"model": "toy:pad_teacher"}, "tune": tune}, "run.yaml")
+    assert problem in str(caught.value)
+
+
+def test_defaults_belong_to_the_objective() -> None:
+    distill = [override(minimal(), {"distill.objective": name}) for name in ("margin_ranking", "logistic")]
+    assert [validate(TSAlignConfig, content, "run.yaml").distill.margin for content in distill] == [1.0, 0.0]
+    content = {key: minimal()[key] for key in ("recipe", "policy", "data", "evaluation")}
+    tune = [{"objective": "pad_vpd"}, {"objective": "dpo", "reference": "previous"}, {"objective": "simpo"}]
+    teacher = {"model": "toy:pad_teacher"}
+    configs = [validate(PADConfig, {**content, "teacher": teacher, "tune": one}, "run.yaml") for one in tune]
+    assert [config.tune.beta for config in configs] == [10.0, 0.1, 2.0]
+
+
+def test_an_objective_of_your_own_keeps_its_options() -> None:
+    own = {"objective": "my.losses:Focal", "options": {"gamma": 2}, "replay": 0.25}
+    config = validate(TSAlignConfig, {**minimal(), "distill": own}, "run.yaml")
+    assert isinstance(config.distill, CustomTrainConfig)
+    assert (config.distill.options, config.distill.replay) == ({"gamma": 2}, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +128,7 @@ def test_evaluation_needs_a_temperature() -> None:
 def test_required_key() -> None:
     content = minimal()
     content["tune"] = {}
-    with pytest.raises(TsalignError, match=r"tune\.reference: Field required"):
+    with pytest.raises(TsalignError, match=r"tune\.reference: required, but not given"):
         validate(TSAlignConfig, content, "run.yaml")
 
 

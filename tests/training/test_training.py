@@ -17,7 +17,13 @@ from transformers import AutoModelForCausalLM
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
-from tsalign.config import DPOTrainConfig, RewardTrainConfig, SFTTrainConfig
+from tsalign.config import (
+    DPOTrainConfig,
+    LogisticTrainConfig,
+    MarginRankingTrainConfig,
+    RewardTrainConfig,
+    SFTTrainConfig,
+)
 from tsalign.data.loading import load
 from tsalign.data.shards import Shard, write_shard
 from tsalign.runs.artifacts import Dataset, Model
@@ -100,15 +106,15 @@ def test_dpo_starts_at_ln2_and_lifts_the_margin(
     assert log["accuracy"] > 0.9
 
 
-@pytest.mark.parametrize("objective", ["margin_ranking", "logistic"])
+@pytest.mark.parametrize("config_type", [MarginRankingTrainConfig, LogisticTrainConfig])
 def test_a_student_learns_an_order_and_replays(
-    objective: str, models: dict[str, Model], make_stage: Callable[..., Any], tmp_path: Path
+    config_type: type[RewardTrainConfig], models: dict[str, Model], make_stage: Callable[..., Any], tmp_path: Path
 ) -> None:
     stage, log = make_stage("student")
     rows = preference_rows(96)
     new, old = dataset(tmp_path / "new", rows[:64]), dataset(tmp_path / "old", rows[64:])
-    config = RewardTrainConfig(**FAST, objective=objective, batch_size=16, epochs=3, replay=0.25)
-    train(stage, models["student"], [new], config, "student", replay=[old])
+    config = config_type(**FAST, batch_size=16, epochs=3)
+    train(stage, models["student"], [new], config, "student", replay=[old], replay_share=0.25)
     assert log["examples"] == 64 + 16
     assert log["accuracy"] > 0.9
 

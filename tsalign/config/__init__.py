@@ -14,16 +14,28 @@ from tsalign.config.base import (
 )
 from tsalign.config.loading import override, parse_assignments, read_yaml, validate
 from tsalign.config.models import ConfigModel, EndpointConfig, ModelConfig, ServeConfig, TeacherConfig, WriterConfig
-from tsalign.config.training import DPOTrainConfig, RewardTrainConfig, SFTTrainConfig, SimPOTrainConfig, TrainConfig
+from tsalign.config.training import (
+    CustomTrainConfig,
+    DPOTrainConfig,
+    LogisticTrainConfig,
+    MarginRankingTrainConfig,
+    RewardTrainConfig,
+    SFTTrainConfig,
+    SimPOTrainConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "AlignConfig",
     "ConfigModel",
+    "CustomTrainConfig",
     "DPOTrainConfig",
     "DataConfig",
     "EndpointConfig",
     "EngineConfig",
     "EvaluationConfig",
+    "LogisticTrainConfig",
+    "MarginRankingTrainConfig",
     "ModelConfig",
     "Placement",
     "ResourceConfig",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from tsalign.common.errors import TsalignError
+from tsalign.config.blocks import CHOOSES, blocks
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -61,38 +63,67 @@ def parse_assignments(pairs: list[str]) -> dict[str, Any]:
 
 
 def validate(schema: type[C], content: dict[str, Any], source: str) -> C:
-    """`content` as a typed config; every problem in one message, unknown keys with the nearest valid one."""
+    """`content` as a typed config; every problem in one message, unknown keys with the nearest valid one.
+
+    Raises:
+        TsalignError: a key is unknown or missing, or a value is not allowed.
+    """
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(schema, dict(problem)) for problem in error.errors()]
+        lines = [_problem(schema, dict(problem)) for problem in error.errors()]
         raise TsalignError(f"{source}: " + "\n  ".join(lines)) from error
 
 
-def _explain(schema: type[BaseModel], problem: dict[str, Any]) -> str:
-    # Alternatives of a union are tagged <so>; nobody writes that in YAML.
-    path = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("<"))
-    if problem["type"] != "extra_forbidden":
-        given = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-        return f"{path}: {problem['msg']}{given}"
-    known = _keys(schema)
-    inside = [key for key in known if key.rpartition(".")[0] == path.rpartition(".")[0]]
-    near = difflib.get_close_matches(path, inside, 1, 0.5) or difflib.get_close_matches(path, known, 1, 0.4)
-    hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(inside)}"
-    return f"{path}: unknown key; {hint}"
+def _problem(schema: type[BaseModel], problem: dict[str, Any]) -> str:
+    """One line for what pydantic found wrong."""
+    path, block, choice = _located(schema, problem["loc"])
+    context, value = problem.get("ctx", {}), problem["input"]
+    given = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{path}: unknown key{choice and f' for {choice}'}; {_nearest(path, schema, block)}"
+        case "missing":
+            return f"{path}: required, but not given"
+        case "model_type" | "model_attributes_type":
+            return f"{path}: expected a block of keys{given}"
+        case "union_tag_invalid":
+            return f"{path}.{CHOOSES}: expected one of {context['expected_tags']} (got {context['tag']!r})"
+        case "value_error":
+            return f"{path}: {context['error']}{given}".removeprefix(": ")
+    return f"{path}: {problem['msg']}{given}"
 
 
-def _keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
-    found = []
+def _located(schema: type[BaseModel], loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel], str]:
+    """The dotted path of an error, the block of keys that it lies in, and which choice of a union that block is."""
+    path: list[str] = []
+    block, choice = schema, ""
+    inside: dict[Any, type[BaseModel]] = {"": schema}
+    for part in loc:
+        if len(inside) > 1 and part in inside:  # not a key: pydantic names the choice of a union
+            inside, choice = {part: inside[part]}, str(part)
+            continue
+        path.append(str(part))
+        if len(inside) == 1:
+            [(name, block)] = inside.items()
+            choice = choice if choice == name else ""
+        if part in block.model_fields:
+            inside = blocks(block.model_fields[str(part)].annotation)
+    return ".".join(path), block, choice
+
+
+def _nearest(path: str, schema: type[BaseModel], block: type[BaseModel]) -> str:
+    """What an unknown key may have meant: a similar key of its block; at the top, also the same key of a block."""
+    parent, _, name = path.rpartition(".")
+    similar = [f"{parent}.{key}".strip(".") for key in difflib.get_close_matches(name, block.model_fields, 1)]
+    deeper = [] if parent else [key for key in _keys(schema) if key.endswith(f".{name}")]
+    near = [*similar, *deeper]
+    return f"did you mean {near[0]}?" if near else f"valid here: {', '.join(block.model_fields)}"
+
+
+def _keys(schema: type[BaseModel]) -> Iterator[str]:
+    """All dotted keys."""
     for name, field in schema.model_fields.items():
-        found.append(prefix + name)
-        for section in _sections(field.annotation):
-            found += _keys(section, f"{prefix}{name}.")
-    return found
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The blocks of keys that an annotation allows: itself, or those in its union or optional."""
-    if isinstance(annotation, type):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [section for argument in get_args(annotation) for section in _sections(argument)]
+        yield name
+        for block in blocks(field.annotation).values():
+            yield from (f"{name}.{key}" for key in _keys(block))

@@ -38,14 +38,16 @@ class EndpointConfig(ConfigModel):
     )
 
 
+ENDPOINT, LOCAL = "a model behind a url", "a model without a url"
+
+
 def _where_it_runs(value: Any) -> str:
-    given = value if isinstance(value, dict) else vars(value)
-    return "<endpoint>" if "url" in given else "<local>"
+    return ENDPOINT if isinstance(value, EndpointConfig) or (isinstance(value, dict) and "url" in value) else LOCAL
 
 
 # A model that only has to write text: with `url` an endpoint, else a model of our own actors.
 WriterConfig = Annotated[
-    Annotated[EndpointConfig, Tag("<endpoint>")] | Annotated[ModelConfig, Tag("<local>")],
+    Annotated[EndpointConfig, Tag(ENDPOINT)] | Annotated[ModelConfig, Tag(LOCAL)],
     Discriminator(_where_it_runs),
 ]
 

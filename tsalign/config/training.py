@@ -1,67 +1,108 @@
-"""Optimisation of one model by one objective; a subclass an objective."""
+"""How one model is optimised; each objective has its own block of keys, chosen by the key `objective`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from tsalign.common import registry
 from tsalign.config.models import ConfigModel
 
 
 class TrainConfig(ConfigModel):
-    """Optimisation of one model by one objective."""
+    """The keys of every training, whatever its objective."""
 
-    objective: str
-    epochs: float = Field(1.0, gt=0)
-    batch_size: int = Field(64, ge=1, description="examples per optimiser step, over all workers")
-    batch_tokens: int = Field(16384, ge=1, description="padded tokens in one micro-batch of one worker")
-    max_length: int = Field(2048, ge=2, description="longer examples are dropped and counted")
-    learning_rate: float = Field(1e-6, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
-    clip: float = Field(1.0, gt=0, description="gradient norm")
-    precision: Literal["bf16", "fp32"] = "bf16"
-    gradient_checkpointing: bool = False
-    zero_stage: Literal[0, 1, 2, 3] = 2
-    offload_optimizer: bool = False
-    checkpoint_steps: int = Field(200, ge=1, description="a cut training redoes at most so many steps")
-    max_failures: int = Field(2, ge=0, description="worker failures that Ray Train mends by itself")
-
-
-class SimPOTrainConfig(TrainConfig):
-    """SimPO: preferences on length-normalised log-probs, without a reference."""
-
-    objective: Literal["simpo"] = "simpo"
-    beta: float = Field(2.0, gt=0, description="scale of the mean log-probs")
-    gamma: float = Field(1.0, ge=0, description="margin, after beta")
-    nll: float = Field(0.0, ge=0, description="weight of the length-normalised NLL of the chosen completion")
+    objective: str = Field(description="The loss to minimise.")
+    epochs: float = Field(1.0, gt=0, description="Passes over the training examples; fractions are allowed.")
+    batch_size: int = Field(64, ge=1, description="Examples per optimiser step, over all workers.")
+    batch_tokens: int = Field(16384, ge=1, description="Tokens, padding included, in one micro-batch of one worker.")
+    max_length: int = Field(2048, ge=2, description="Tokens of the longest sequence; longer examples are dropped.")
+    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW, reached after the warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of AdamW's two moments.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate decays after the warm-up; `cosine` and `linear` end at zero."
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises from 0.")
+    clip: float = Field(1.0, gt=0, description="Norm to which the gradient of a step is clipped.")
+    precision: Literal["bf16", "fp32"] = Field(
+        "bf16", description="`bf16`: bfloat16 with float32 master weights; `fp32`: float32 throughout."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, about a third more time."
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        2, description="DeepSpeed ZeRO stage: what is partitioned over the workers (3: also the weights)."
+    )
+    offload_optimizer: bool = Field(False, description="Keep the optimiser's state in CPU memory.")
+    checkpoint_steps: int = Field(
+        200, ge=1, description="Optimiser steps between checkpoints; an interrupted training repeats at most this many."
+    )
+    max_failures: int = Field(
+        2, ge=0, description="Worker failures that Ray Train recovers from by itself; one more fails the run."
+    )
 
 
 class SFTTrainConfig(TrainConfig):
-    """Supervised fine-tuning on prompt and completion."""
+    """Supervised fine-tuning: cross-entropy on the tokens of the completion."""
 
-    objective: Literal["sft"] = "sft"
-
-
-class RewardTrainConfig(TrainConfig):
-    """Distillation of the teacher's order into the student."""
-
-    objective: str = Field(
-        "margin_ranking", pattern=r"^(margin_ranking|logistic|[\w.]+:\w+)$", description="or module:Class of your own"
-    )
-    margin: float = Field(1.0, ge=0)
-    replay: float = Field(0.5, ge=0, description="earlier preferences mixed in, as a share of the new ones")
+    objective: Literal["sft"] = Field("sft", description="Supervised fine-tuning.")
 
 
 class DPOTrainConfig(TrainConfig):
-    """Direct preference optimisation of the policy."""
+    """Direct preference optimisation (arXiv 2305.18290)."""
 
-    objective: Literal["dpo"] = "dpo"
+    objective: Literal["dpo"] = Field("dpo", description="Direct preference optimisation.")
     reference: Literal["initial", "previous"] = Field(
-        description="the policy before the run, or at the start of the iteration"
+        description="The reference model: `initial` is the model before the run, `previous` the one at the start of "
+        "the iteration."
     )
-    beta: float = Field(0.1, gt=0)
-    nll: float = Field(0.1, ge=0, description="weight of the length-normalised NLL of the chosen completion")
+    beta: float = Field(0.1, gt=0, description="Scale of the log-ratios of policy and reference.")
+    nll: float = Field(0.1, ge=0, description="Weight of the length-normalised NLL of the chosen completion.")
+
+
+class SimPOTrainConfig(TrainConfig):
+    """SimPO (arXiv 2405.14734): preferences on length-normalised log-probs, without a reference model."""
+
+    objective: Literal["simpo"] = Field("simpo", description="SimPO.")
+    beta: float = Field(2.0, gt=0, description="Scale of the mean log-probs.")
+    gamma: float = Field(1.0, ge=0, description="Margin that is subtracted from the scaled difference.")
+    nll: float = Field(0.0, ge=0, description="Weight of the length-normalised NLL of the chosen completion.")
+
+
+class RewardTrainConfig(TrainConfig):
+    """The keys of every training of a reward model on preferences."""
+
+    replay: float = Field(0.5, ge=0, description="Earlier preferences to mix in, as a share of the new ones.")
+
+
+class MarginRankingTrainConfig(RewardTrainConfig):
+    """Margin ranking: max(0, margin - (r+ - r-))."""
+
+    objective: Literal["margin_ranking"] = Field("margin_ranking", description="Margin ranking loss.")
+    margin: float = Field(1.0, ge=0, description="Difference of rewards beyond which a pair has no loss.")
+
+
+class LogisticTrainConfig(RewardTrainConfig):
+    """Bradley-Terry: -log sigmoid(r+ - r- - margin)."""
+
+    objective: Literal["logistic"] = Field("logistic", description="Logistic (Bradley-Terry) loss.")
+    margin: float = Field(0.0, ge=0, description="Margin that is subtracted from the difference of rewards.")
+
+
+class CustomTrainConfig(RewardTrainConfig):
+    """An objective of your own, or of an installed package."""
+
+    objective: str = Field(description="`module:Class`, or a name from the entry points `tsalign.objectives`.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of the objective's own; it gets them as `config.options`."
+    )
+
+    @field_validator("objective")
+    @classmethod
+    def _importable_or_installed(cls, name: str) -> str:
+        known = registry.names("objectives", {"margin_ranking": "", "logistic": ""})
+        if ":" not in name and name not in known:
+            raise ValueError(f"expected {', '.join(known)}, or module:Class")
+        return name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tsalign.common.registry import attribute
-from tsalign.config import DataConfig, RewardTrainConfig, RunConfig, SamplingConfig
+from tsalign.config import CustomTrainConfig, DataConfig, LogisticTrainConfig, RunConfig, SamplingConfig
 from tsalign.data.prompts import load_prompts
 from tsalign.data.shards import Row
 from tsalign.runs.artifacts import Dataset, Model
@@ -34,22 +34,21 @@ RECIPES = (
 SAMPLING = SamplingConfig(engine="hf", k=3, max_tokens=16, max_model_len=128)
 
 
-def ranking(objective: str, rate: float, epochs: float, batch_size: int) -> RewardTrainConfig:
-    """Settings of a reward model's training."""
-    return RewardTrainConfig(
-        objective=objective,
-        margin=0.0,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=rate,
-        betas=(0.9, 0.95),
-        weight_decay=0.01,
-        schedule="linear",
-        warmup=0.05,
-        precision="fp32",
-        zero_stage=0,
-        checkpoint_steps=500,
-    )
+# How every reward model is trained.
+REWARD: dict[str, Any] = {
+    "betas": (0.9, 0.95),
+    "weight_decay": 0.01,
+    "schedule": "linear",
+    "warmup": 0.05,
+    "precision": "fp32",
+    "zero_stage": 0,
+    "checkpoint_steps": 500,
+}
+
+
+def on_groups(epochs: float) -> CustomTrainConfig:
+    """Settings of a training on groups of replies."""
+    return CustomTrainConfig(objective=GROUPS, learning_rate=2e-3, epochs=epochs, batch_size=16, **REWARD)
 
 
 class ToyConfig(RunConfig):
@@ -130,13 +129,15 @@ def toy(run: Run, cfg: ToyConfig) -> None:
         run.stage(f"samples_{i}", sample, writer, prompts, SAMPLING, None) for i, writer in enumerate((policy, proxy))
     ]
     groups = run.stage("teacher_groups", group_samples, samples, cfg.teacher_groups)
-    ranked = ranking(GROUPS, 2e-3, cfg.teacher_epochs, 16)
-    teaching = run.overlap(run.stage, "teacher", train, learning.result(), [groups], ranked, "student")
+    teaching = run.overlap(
+        run.stage, "teacher", train, learning.result(), [groups], on_groups(cfg.teacher_epochs), "student"
+    )
     few_groups = run.stage("student_groups", group_samples, samples, cfg.student_groups)
-    informed = run.stage("student_informed", train, fresh, [few_groups], ranking(GROUPS, 2e-3, 2, 16), "student")
+    informed = run.stage("student_informed", train, fresh, [few_groups], on_groups(2), "student")
     # What the student learnt from people: few pairs, and many of them labelled wrongly.
     pairs = run.stage("student_pairs", generate, "student_pairs", cfg.student_pairs, cfg.student_flips)
-    run.stage("student", train, informed, [pairs], ranking("logistic", 1e-3, 2, 64), "student")
+    on_pairs = LogisticTrainConfig(learning_rate=1e-3, epochs=2, batch_size=64, **REWARD)
+    run.stage("student", train, informed, [pairs], on_pairs, "student")
     for target in RECIPES:
         attribute(target)(run, cfg.short, samples)
     teaching.result()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tsalign.config import RewardTrainConfig
+from tsalign.config import CustomTrainConfig
 from tsalign.data.chat import encode_pair
 from tsalign.data.tensors import response_mask
 from tsalign.training.examples import Batch, Example
@@ -31,8 +31,8 @@ class GroupReward:
     model: Literal["reward"] = "reward"
     per: Literal["example"] = "example"
 
-    def __init__(self, config: RewardTrainConfig) -> None:
-        self.margin = config.margin
+    def __init__(self, config: CustomTrainConfig) -> None:
+        """Nothing to choose."""
 
     def encode(self, row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example | None:
         """One sequence a text; None where all score alike."""
@@ -65,7 +65,7 @@ class GroupReward:
         token_loss = (per_text * batch.weight[batch.group] / size).sum()
 
         report = {"accuracy": ((gap > 0).float() * share).sum(), "token_loss": token_loss.detach()}
-        return (logistic(gap, self.margin) * share).sum() + token_loss, report
+        return (logistic(gap, margin=0.0) * share).sum() + token_loss, report
 
 
 def readout(hidden: Tensor) -> Tensor:

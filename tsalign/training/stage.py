@@ -27,6 +27,7 @@ def train(
     config: TrainConfig,
     role: Literal["policy", "student", "teacher"],
     replay: Sequence[Dataset] = (),
+    replay_share: float = 0.0,
 ) -> Model:
     """Train `model` on `datasets` by `config.objective` under Ray Train and DeepSpeed, into `stage.out`.
 
@@ -35,7 +36,7 @@ def train(
 
     Args:
         role: whose `resources` are used.
-        replay: earlier rows, of which `config.replay` times the number of new ones is mixed in.
+        replay: earlier rows, of which `replay_share` times the number of new ones are mixed in.
 
     Raises:
         TsalignError: no row became an example.
@@ -51,7 +52,7 @@ def train(
         model=model,
         datasets=list(datasets),
         replay=list(replay),
-        replay_share=getattr(config, "replay", 0.0),
+        replay_share=replay_share,
         objective=objectives.build(config.objective, config),
         config=config,
         seed=stage.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tsalign.config.base import AlignConfig, EngineConfig, SamplingConfig
 from tsalign.config.models import ModelConfig
@@ -43,17 +43,14 @@ class PADTrainConfig(TrainConfig):
     group_size: int = Field(6, ge=2, le=6, description="more responses than this are ranked in overlapping groups")
 
 
-def _objective(value: Any) -> str:
-    given = value.get("objective", "pad_ppd") if isinstance(value, dict) else value.objective
-    return f"<{given}>" if given in ("dpo", "simpo") else "<pad>"
+def _objective(value: Any) -> Any:
+    """A block without the key `objective` means the paper's."""
+    return {"objective": "pad_ppd", **value} if isinstance(value, dict) else value
 
 
 # The paper's losses, or a baseline on the best and the worst response; each objective has its own keys.
 TuneConfig = Annotated[
-    Annotated[PADTrainConfig, Tag("<pad>")]
-    | Annotated[DPOTrainConfig, Tag("<dpo>")]
-    | Annotated[SimPOTrainConfig, Tag("<simpo>")],
-    Discriminator(_objective),
+    PADTrainConfig | DPOTrainConfig | SimPOTrainConfig, Field(discriminator="objective"), BeforeValidator(_objective)
 ]
 
 

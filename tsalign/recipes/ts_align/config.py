@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tsalign.config.base import AlignConfig
 from tsalign.config.models import ConfigModel, ModelConfig, TeacherConfig
-from tsalign.config.training import DPOTrainConfig, RewardTrainConfig
+from tsalign.config.training import CustomTrainConfig, DPOTrainConfig, LogisticTrainConfig, MarginRankingTrainConfig
+
+CUSTOM = "an objective of your own"
 
 
 class MiningConfig(ConfigModel):
@@ -25,6 +27,20 @@ class MiningConfig(ConfigModel):
         return self
 
 
+def _ranking_loss(value: Any) -> str:
+    """The tag of the block: margin_ranking where no objective is named."""
+    given = value.get("objective", "margin_ranking") if isinstance(value, dict) else getattr(value, "objective", "")
+    return given if given in ("margin_ranking", "logistic") else CUSTOM
+
+
+DistillConfig = Annotated[
+    Annotated[MarginRankingTrainConfig, Tag("margin_ranking")]
+    | Annotated[LogisticTrainConfig, Tag("logistic")]
+    | Annotated[CustomTrainConfig, Tag(CUSTOM)],
+    Discriminator(_ranking_loss),
+]
+
+
 class TSAlignConfig(AlignConfig):
     """The `ts-align` recipe: policy, student and teacher."""
 
@@ -32,6 +48,6 @@ class TSAlignConfig(AlignConfig):
     student: ModelConfig
     teacher: TeacherConfig
     mining: MiningConfig = MiningConfig()
-    distill: RewardTrainConfig = RewardTrainConfig()
+    distill: DistillConfig = MarginRankingTrainConfig()
     tune: DPOTrainConfig
     student_preferences: str | None = Field(None, description="file with what the student learnt before, for replay")

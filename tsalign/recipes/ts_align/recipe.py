@@ -39,6 +39,7 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
         exam = Exam(run, cfg, base, {"teacher": teacher}, tokens_of=base)
         for it in run.iterations(cfg.iterations):
             before, refresh = student, cfg.mining.refresh
+            replay = (earlier, cfg.distill.replay)
             writer = base if cfg.mining.strategy == "off-policy" else policy
             candidates = it.stage("candidates", sample, writer, portion(prompts, it.number, cfg.data), cfg.sampling)
 
@@ -46,7 +47,7 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
             if refresh:
                 fresh = it.stage("fresh_preferences", mine, candidates, teacher, RANDOM, share=(0.0, refresh))
                 preferences.append(fresh)
-                student = it.stage("student", train, student, preferences, cfg.distill, "student", earlier)
+                student = it.stage("student", train, student, preferences, cfg.distill, "student", *replay)
             if cfg.mining.strategy in STUDENT_SELECTS:
                 ranker = {"student": RewardModel(student)}
                 candidates = it.stage("scores", score, candidates, ranker, share=(refresh, 1.0))
@@ -55,7 +56,7 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
             learning = None
             if cfg.mining.strategy != "student-only" and not refresh:
                 learning = run.overlap(
-                    it.stage, "student", train, student, preferences, cfg.distill, "student", earlier
+                    it.stage, "student", train, student, preferences, cfg.distill, "student", *replay
                 )
             reference = {"reference": LogProb(base if cfg.tune.reference == "initial" else policy)}
             pairs = [it.stage(f"reference_{i}", score, part, reference) for i, part in enumerate(preferences)]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tsalign.config import RewardTrainConfig
+from tsalign.config import LogisticTrainConfig, MarginRankingTrainConfig
 from tsalign.data.chat import encode_pair
 from tsalign.data.tensors import rewards
 from tsalign.training.examples import Batch, Example
@@ -68,11 +68,11 @@ class PairwiseRanking:
         return total, {name: (value * share).sum() for name, value in report.items()}
 
 
-def MarginRanking(config: RewardTrainConfig) -> PairwiseRanking:
+def MarginRanking(config: MarginRankingTrainConfig) -> PairwiseRanking:
     """The student's distillation loss of TS-Align."""
     return PairwiseRanking(margin_ranking, config.margin)
 
 
-def Logistic(config: RewardTrainConfig) -> PairwiseRanking:
+def Logistic(config: LogisticTrainConfig) -> PairwiseRanking:
     """The Bradley-Terry form."""
     return PairwiseRanking(logistic, config.margin)
