@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tsalign.common.errors import TsalignError
-from tsalign.data.chat import decode, encode_pair, encode_prompt, load_tokenizer
+from tsalign.data.chat import decode, encode_pair, encode_prompt, load_tokenizer, sampled_or_encoded
 from tsalign.runs.artifacts import Model
 from tsalign.toy.tokenizer import build_tokenizer
 
@@ -110,6 +110,12 @@ def test_load_fills_in_the_pad_token(tmp_path: Path) -> None:
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     assert encode_prompt(tokenizer, USER) == encode_prompt(BYTES, USER)
     assert load_tokenizer(saved(TOY, tmp_path / "toy")).pad_token == "<pad>"
+
+
+def test_sampled_tokens_go_before_the_text_where_both_are_known() -> None:
+    assert sampled_or_encoded(TOY, USER, "3", [1, 2], [3]) == ([1, 2], [3])
+    for known in ((None, [3]), ([1, 2], None), ([1, 2], []), ([], [3])):
+        assert sampled_or_encoded(TOY, USER, "3", *known) == encode_pair(TOY, USER, "3")
 
 
 def test_template_from_text_or_file(tmp_path: Path) -> None:

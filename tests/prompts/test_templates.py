@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from tsalign.common.errors import TsalignError
+from tsalign.common.storage import text_or_file
 from tsalign.prompts.templates import FOLDER, render, texts
 
 
@@ -41,3 +43,13 @@ def test_unknown_names_and_missing_files_are_errors(tmp_path: Path) -> None:
         texts(FOLDER, {"nonsense": "x"})
     with pytest.raises(TsalignError, match="no such file"):
         texts(FOLDER, {"judge_pair": str(tmp_path / "none.jinja")})
+
+
+def test_a_path_is_looked_for_in_the_folder_of_who_names_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("naïve")
+    assert text_or_file("mine.jinja", "key", UPath(tmp_path)) == "naïve"
+    assert text_or_file(str(tmp_path / "mine.jinja"), "key", UPath("/elsewhere")) == "naïve"
+    for text in ("{{ prompt }}.jinja", "two\nlines"):
+        assert text_or_file(text, "key", UPath(tmp_path)) == text
+    with pytest.raises(TsalignError, match=rf"^key: {tmp_path}/none\.jinja: no such file; expected a Jinja text"):
+        text_or_file("none.jinja", "key", UPath(tmp_path))

@@ -41,6 +41,24 @@ def resolve(location: str) -> UPath:
     return UPath(location)
 
 
+def text_or_file(given: str, key: str, folder: UPath | None = None) -> str:
+    """A template that a config gives: Jinja text as it is, else the content of the file that is named.
+
+    Args:
+        key: where it was given, for the error.
+        folder: what a relative path is relative to; None for the working directory.
+
+    Raises:
+        TsalignError: no such file.
+    """
+    if "{" in given or "\n" in given:
+        return given
+    path = folder / given if folder else resolve(given)
+    if not path.is_file():
+        raise TsalignError(f"{key}: {path}: no such file; expected a Jinja text or the path of one.")
+    return path.read_text(encoding="utf-8")
+
+
 @contextmanager
 def atomic(path: UPath) -> Iterator[UPath]:
     """A temporary name beside `path` that takes its place when the block ends without an error."""

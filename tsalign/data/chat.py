@@ -6,7 +6,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tsalign.common.errors import TsalignError
-from tsalign.common.storage import local_folder, resolve
+from tsalign.common.storage import local_folder, text_or_file
 from tsalign.data.sources import Message
 from tsalign.runs.artifacts import Model
 
@@ -28,7 +28,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
                 "Expected a folder with tokenizer.json and tokenizer_config.json, or a hub id such as org/name."
             ) from error
     if model.chat_template:
-        tokenizer.chat_template = _template(model.chat_template)
+        tokenizer.chat_template = text_or_file(model.chat_template, "chat_template")
     if not tokenizer.chat_template:
         raise TsalignError(
             f"{model.path}: the tokenizer has no chat template; "
@@ -68,18 +68,22 @@ def encode_pair(
     return prompt, _ended(whole[len(prompt) :], tokenizer.eos_token_id)
 
 
+def sampled_or_encoded(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[Message],
+    completion: str,
+    prompt_ids: list[int] | None,
+    token_ids: list[int] | None,
+) -> tuple[list[int], list[int]]:
+    """The token ids of a prompt and of its reply that were sampled, where both are known; else as `encode_pair`."""
+    if prompt_ids and token_ids:
+        return prompt_ids, token_ids
+    return encode_pair(tokenizer, messages, completion)
+
+
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """The text of a completion, without special tokens and surrounding white space."""
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-
-def _template(text_or_path: str) -> str:
-    if "{" in text_or_path or "\n" in text_or_path:
-        return text_or_path
-    path = resolve(text_or_path)
-    if not path.is_file():
-        raise TsalignError(f"chat_template: {text_or_path}: no such file; expected a Jinja text or the path of one.")
-    return path.read_text()
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_generation_prompt: bool) -> list[int]:

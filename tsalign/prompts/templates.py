@@ -11,6 +11,7 @@ from types import MappingProxyType
 from jinja2 import Environment, StrictUndefined, Template, TemplateError, UndefinedError
 
 from tsalign.common.errors import TsalignError
+from tsalign.common.storage import text_or_file
 from tsalign.data.sources import Message
 
 FOLDER = Path(__file__).parent
@@ -33,16 +34,7 @@ def texts(folder: Path, overrides: Mapping[str, str] = OURS) -> dict[str, str]:
     ours = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.jinja"))}
     if unknown := sorted(set(overrides) - set(ours)):
         raise TsalignError(f"templates.{unknown[0]}: no such template; there are {', '.join(ours)}.")
-    return ours | {name: _given(name, override) for name, override in overrides.items()}
-
-
-def _given(name: str, text_or_path: str) -> str:
-    if "{" in text_or_path:
-        return text_or_path
-    path = Path(text_or_path).expanduser()
-    if not path.is_file():
-        raise TsalignError(f"templates.{name}: {path}: no such file; expected a Jinja text or the path of one.")
-    return path.read_text(encoding="utf-8")
+    return ours | {name: text_or_file(override, f"templates.{name}") for name, override in overrides.items()}
 
 
 def render(template: str, /, **values: object) -> list[Message]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tsalign.config import EngineConfig
-from tsalign.data.chat import encode_pair
+from tsalign.data.chat import sampled_or_encoded
 from tsalign.engines import HF, open_logprob_engine
 from tsalign.runs.artifacts import Model
 from tsalign.runs.plan import Amount, times
@@ -57,9 +57,8 @@ class LogProbs(LoadedScorer):
         return [self._reduced(logps) for logps in self.engine.logprobs(pairs)]
 
     def _encoded(self, item: Item) -> tuple[list[int], list[int]]:
-        if self.scorer.sampled_tokens and item.token_ids and item.prompt_ids:
-            return item.prompt_ids, item.token_ids
-        return encode_pair(self.engine.tokenizer, item.prompt, item.completion)
+        known = (item.prompt_ids, item.token_ids) if self.scorer.sampled_tokens else (None, None)
+        return sampled_or_encoded(self.engine.tokenizer, item.prompt, item.completion, *known)
 
     def _reduced(self, logps: list[float] | None) -> float | None:
         if logps is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
@@ -16,7 +15,7 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import builtin, is_builtin
-from tsalign.common.storage import is_remote, resolve
+from tsalign.common.storage import is_remote, resolve, text_or_file
 from tsalign.data.shards import Row, iterate, write_rows
 from tsalign.runs.artifacts import Dataset, fingerprint
 from tsalign.runs.plan import ONE_TASK, Amount, ExpectedDataset, Plan, PlannedStage
@@ -216,13 +215,4 @@ def _techniques(content: Any, file: UPath) -> dict[str, str]:
     """Name -> template text; a value is Jinja text, or the path of one, from the task's folder."""
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise TsalignError(f"{file}: techniques: expected a mapping of names to Jinja texts or paths")
-    return {
-        name: value if "{" in value else _template(file.parent / Path(value), f"{file}: techniques.{name}")
-        for name, value in content.items()
-    }
-
-
-def _template(path: UPath, where: str) -> str:
-    if not path.is_file():
-        raise TsalignError(f"{where}: {path}: no such file; expected a Jinja text or the path of one.")
-    return path.read_text(encoding="utf-8")
+    return {name: text_or_file(value, f"{file}: techniques.{name}", file.parent) for name, value in content.items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tsalign.data.chat import encode_pair
+from tsalign.data.chat import sampled_or_encoded
 from tsalign.data.tensors import response_logps
 from tsalign.recipes.pad.config import PADTrainConfig
 from tsalign.recipes.pad.plackett_luce import jensen_shannon, ranking_nll, reversed_jensen_shannon, windows
@@ -50,9 +50,7 @@ class PAD:
     def encode(self, row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example:
         """One sequence a response, with the teacher's scores as values."""
         pairs = [
-            (row["prompt_ids"], made["token_ids"])
-            if row.get("prompt_ids") and made["token_ids"]
-            else encode_pair(tokenizer, row["prompt"], made["text"])
+            sampled_or_encoded(tokenizer, row["prompt"], made["text"], row.get("prompt_ids"), made["token_ids"])
             for made in row["completions"]
         ]
         return Example([p + r for p, r in pairs], [len(r) for _, r in pairs], list(row["score.teacher"]))

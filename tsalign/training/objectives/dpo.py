@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.config import DPOTrainConfig
-from tsalign.data.chat import encode_pair
+from tsalign.data.chat import sampled_or_encoded
 from tsalign.data.tensors import response_logps
 from tsalign.training.examples import Batch, Example
 
@@ -32,10 +32,11 @@ def sequences(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[
 
     The tokens that the policy sampled where the row has them, else the texts through the chat template.
     """
-    if row.get("chosen_ids") and row.get("rejected_ids"):
-        pairs = [(row["prompt_ids"], row["chosen_ids"]), (row["prompt_ids"], row["rejected_ids"])]
-    else:
-        pairs = [encode_pair(tokenizer, row["prompt"], row[side][-1]["content"]) for side in ("chosen", "rejected")]
+    known = row.get("prompt_ids")
+    pairs = [
+        sampled_or_encoded(tokenizer, row["prompt"], row[side][-1]["content"], known, row.get(f"{side}_ids"))
+        for side in ("chosen", "rejected")
+    ]
     return [prompt + response for prompt, response in pairs], [len(response) for _, response in pairs]
 
 
