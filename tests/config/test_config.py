@@ -122,7 +122,9 @@ def test_value_out_of_range_names_key_and_value(key: str, value: object) -> None
 
 
 def test_evaluation_needs_a_temperature() -> None:
-    assert "temperatures needs at least one value" in complaint({"evaluation.temperatures": []})
+    assert "evaluation.temperatures: expected at least 1 in the list (got [])" in complaint(
+        {"evaluation.temperatures": []}
+    )
 
 
 def test_required_key() -> None:

@@ -1,74 +1,101 @@
-"""What recipes share: prompts, sampling, evaluation, placement."""
+"""Blocks that recipes share: prompts, sampling, evaluation, placement."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tsalign.config.models import ConfigModel
 
 
 class DataConfig(ConfigModel):
-    """Prompts for training."""
+    """Where prompts come from and which of them are used."""
 
-    prompts: str | list[str] = Field(description="JSONL, JSON or Parquet files, or toy:train")
-    system: str | None = Field(None, description="system prompt put before every conversation without one")
-    max_prompt_tokens: int = Field(1024, ge=1, description="longer prompts go to quarantine; the policy's tokens")
-    eval_fraction: float = Field(0.0, ge=0, lt=1, description="share held out, by content hash, as evaluation set")
-    max_bad_fraction: float = Field(0.01, ge=0, le=1)
-    prompts_per_iteration: int | None = Field(None, ge=1, description="default: all prompts in every iteration")
-    shard_size: int = Field(512, ge=1, description="prompts a shard; a cut stage redoes at most one")
+    prompts: str | list[str] = Field(
+        description="Files, folders or globs of JSONL, JSON or Parquet, on any filesystem; or `toy:train`."
+    )
+    system: str | None = Field(
+        None, description="System prompt for conversations that have none. None adds no system message."
+    )
+    max_prompt_tokens: int = Field(
+        1024, ge=1, description="Tokens of the longest prompt, by the policy's tokenizer; longer ones are quarantined."
+    )
+    eval_fraction: float = Field(
+        0.0, ge=0, lt=1, description="Share of the prompts held out, by content hash, as the evaluation set `held_out`."
+    )
+    max_bad_fraction: float = Field(
+        0.01, ge=0, le=1, description="Share of the rows that may be malformed or too long before the run stops."
+    )
+    prompts_per_iteration: int | None = Field(
+        None, ge=1, description="Prompts in each iteration. None uses all prompts in every iteration."
+    )
+    shard_size: int = Field(
+        512, ge=1, description="Prompts per shard; an interrupted actor repeats at most the shard it was working on."
+    )
 
 
 class EngineConfig(ConfigModel):
     """How an engine loads a model."""
 
-    engine: str = Field("vllm", description="hf or vllm")
-    max_model_len: int = Field(4096, ge=2, description="prompt + completion; longer prompts become failed rows")
-    gpu_memory: float = Field(0.9, gt=0, le=1, description="share of GPU memory that vLLM may take")
-    batch_tokens: int = Field(16384, ge=1, description="tokens in one forward batch of the hf engine")
+    engine: str = Field(
+        "vllm",
+        description="`vllm`, `hf` (Transformers), `module:Class`, or a name from the entry points `tsalign.engines`.",
+    )
+    max_model_len: int = Field(
+        4096,
+        ge=2,
+        description="Tokens of prompt and completion together; prompts that leave no room become failed rows.",
+    )
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of a GPU's memory that vLLM may use.")
+    batch_tokens: int = Field(16384, ge=1, description="Tokens in one forward batch of the `hf` engine.")
 
 
 class SamplingConfig(EngineConfig):
     """How a model is loaded and writes completions."""
 
-    k: int = Field(8, ge=1, description="completions per prompt")
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(512, ge=1)
-    stop: tuple[str, ...] = ()
+    k: int = Field(8, ge=1, description="Completions per prompt.")
+    temperature: float = Field(1.0, ge=0, description="Sampling temperature; 0 is greedy.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Probability mass of the likeliest tokens that are sampled from.")
+    max_tokens: int = Field(512, ge=1, description="Tokens of the longest completion.")
+    stop: tuple[str, ...] = Field((), description="Texts that end a completion, besides the end-of-sequence token.")
 
 
 class WritingConfig(SamplingConfig):
-    """How a model that is asked about something writes: one text a question."""
+    """How a model answers a question: with one text."""
 
-    k: Literal[1] = 1
+    k: Literal[1] = Field(1, description="Texts per question; always 1.")
 
 
 class EvaluationConfig(ConfigModel):
     """Win rate against the initial policy, and the student's agreement."""
 
-    sets: dict[str, str] = Field(default_factory=dict, description="name: prompt file; toy:test gives seven")
-    judge: str = Field(description="module:function, or one of the scorers: reward_model:<model>, judge:<model>[@url]")
-    temperatures: tuple[float, ...] = (1.0,)
-    k: int = Field(2, ge=2, description="completions per prompt and temperature; pairs of them measure agreement")
-    prompts_per_set: int = Field(200, ge=1)
-    tie_margin: float = Field(0.0, ge=0, description="judge scores closer than this are a tie")
-
-    @model_validator(mode="after")
-    def _some_temperature(self) -> Self:
-        if not self.temperatures:
-            raise ValueError("temperatures needs at least one value")
-        return self
+    sets: dict[str, str] = Field(
+        default_factory=dict,
+        description="Name of each evaluation set and its prompt file; `toy:test` makes one set per task family.",
+    )
+    judge: str = Field(
+        description="What compares answers: `reward_model:<model>`, `judge:<model>[@url]` or another scorer, or "
+        "`module:function` of prompt and completion."
+    )
+    temperatures: tuple[float, ...] = Field(
+        (1.0,), min_length=1, description="Sampling temperatures to evaluate at; reports lead with the first."
+    )
+    k: int = Field(
+        2,
+        ge=2,
+        description="Completions per prompt and temperature; the student's agreement is measured on pairs of them.",
+    )
+    prompts_per_set: int = Field(200, ge=1, description="Prompts of each set, at most; the same ones in every run.")
+    tie_margin: float = Field(0.0, ge=0, description="Difference of the judge's scores up to which two answers tie.")
 
 
 class Placement(ConfigModel):
     """Actors of one kind: how many and how big."""
 
-    replicas: int = Field(1, ge=1)
-    cpus: float = Field(1.0, ge=0)
-    gpus: float = Field(0.0, ge=0)
+    replicas: int = Field(1, ge=1, description="Actors, or workers of a training.")
+    cpus: float = Field(1.0, ge=0, description="CPUs of each.")
+    gpus: float = Field(0.0, ge=0, description="GPUs of each; a fraction shares a GPU between actors.")
 
     @property
     def actor_gpus(self) -> float:
@@ -77,9 +104,11 @@ class Placement(ConfigModel):
 
 
 class SamplePlacement(Placement):
-    """Sampling actors; with tensor parallelism each takes `tensor_parallel` times `gpus`."""
+    """Actors that write: how many and how big."""
 
-    tensor_parallel: int = Field(1, ge=1)
+    tensor_parallel: int = Field(
+        1, ge=1, description="GPUs that a vLLM model is split over; each actor then takes this many times `gpus`."
+    )
 
     @property
     def actor_gpus(self) -> float:
@@ -88,32 +117,43 @@ class SamplePlacement(Placement):
 
 
 class ResourceConfig(ConfigModel):
-    """Where stages run. Changing it never invalidates a finished stage."""
+    """Where stages run. Changing it invalidates no finished stage."""
 
-    sample: SamplePlacement = SamplePlacement()
-    score: Placement = Placement()
-    mine: Placement = Placement()
-    train_policy: Placement = Placement()
-    train_student: Placement = Placement()
-    train_teacher: Placement = Placement()
-    wait_seconds: float = Field(300, gt=0, description="how long to wait for nodes before saying what is missing")
+    sample: SamplePlacement = Field(SamplePlacement(), description="Actors in which a model writes.")
+    score: Placement = Field(Placement(), description="Actors in which a model scores: student, judge, reference.")
+    mine: Placement = Field(
+        Placement(),
+        description="Actors without a model: they build preferences, and query the teacher service or an API.",
+    )
+    train_policy: Placement = Field(Placement(), description="Workers that train the policy.")
+    train_student: Placement = Field(Placement(), description="Workers that train the student.")
+    train_teacher: Placement = Field(Placement(), description="Workers that train the teacher.")
+    wait_seconds: float = Field(
+        300,
+        gt=0,
+        description="Seconds to wait for the autoscaler's nodes before the run stops and says what is missing.",
+    )
 
 
 class RunConfig(ConfigModel):
-    """What everything that runs has."""
+    """The keys of every run."""
 
-    recipe: str
-    run: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+$", description="run name; default: recipe and time")
-    storage: str = Field("runs", description="folder or URI (s3://, gs://) that all nodes reach")
-    seed: int = Field(0, ge=0)
-    resources: ResourceConfig = ResourceConfig()
-    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    recipe: str = Field(description="Name of the recipe, or `module:attribute` of your own.")
+    run: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]+$", description="Name of the run. None makes one of the recipe and the time."
+    )
+    storage: str = Field("runs", description="Folder or URI (`s3://`, `gs://`) for runs; every node must reach it.")
+    seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
+    resources: ResourceConfig = Field(ResourceConfig(), description="Where stages run.")
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        ("tensorboard",), description="Where metrics go, besides `metrics.jsonl`."
+    )
 
 
 class AlignConfig(RunConfig):
-    """What every alignment recipe has."""
+    """The keys of every recipe that aligns a policy on prompts."""
 
-    iterations: int = Field(3, ge=1)
-    data: DataConfig
-    sampling: SamplingConfig = SamplingConfig()
-    evaluation: EvaluationConfig
+    iterations: int = Field(3, ge=1, description="Rounds of the recipe.")
+    data: DataConfig = Field(description="Prompts.")
+    sampling: SamplingConfig = Field(SamplingConfig(), description="How the policy writes.")
+    evaluation: EvaluationConfig = Field(description="How policies are evaluated.")

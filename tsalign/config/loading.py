@@ -89,6 +89,8 @@ def _problem(schema: type[BaseModel], problem: dict[str, Any]) -> str:
             return f"{path}: expected a block of keys{given}"
         case "union_tag_invalid":
             return f"{path}.{CHOOSES}: expected one of {context['expected_tags']} (got {context['tag']!r})"
+        case "too_short":
+            return f"{path}: expected at least {context['min_length']} in the list{given}"
         case "value_error":
             return f"{path}: {context['error']}{given}".removeprefix(": ")
     return f"{path}: {problem['msg']}{given}"

@@ -1,4 +1,4 @@
-"""Models in their roles: local ones, the teacher service, and endpoints that somebody else serves."""
+"""Models in their roles: loaded by us, served by us, or behind somebody else's API."""
 
 from __future__ import annotations
 
@@ -14,27 +14,33 @@ class ConfigModel(BaseModel):
 
 
 class ModelConfig(ConfigModel):
-    """A model in one of the roles."""
+    """A model that tsalign loads."""
 
-    model: str = Field(description="hub id, local folder, storage URI, or toy:policy | toy:student | toy:teacher")
-    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
-    chat_template: str | None = Field(None, description="Jinja text or path; default: the tokenizer's own")
-    trust_remote_code: bool = False
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="for inference; auto: bfloat16 on GPU")
+    model: str = Field(
+        description="Hub id, folder or storage URI of a Hugging Face model, or a built-in one (`toy:policy`)."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub id. None is the default branch.")
+    chat_template: str | None = Field(
+        None, description="Chat template, as Jinja text or the path of one. None is the tokenizer's own."
+    )
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Number format for inference; `auto` is bfloat16 on a GPU, float32 on a CPU."
+    )
 
 
 class EndpointConfig(ConfigModel):
-    """A model that somebody else serves behind an OpenAI-compatible API."""
+    """A model behind an OpenAI-compatible API."""
 
-    url: str = Field(pattern=r"^https?://", description="base URL, ending in /v1")
-    model: str = Field(description="its name there")
-    token_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
-    concurrency: int = Field(16, ge=1, description="requests in flight, an actor")
-    request_timeout: float = Field(120.0, gt=0, description="seconds to wait for one answer")
+    url: str = Field(pattern=r"^https?://", description="Base URL of the API, ending in `/v1`.")
+    model: str = Field(description="Name of the model there.")
+    token_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the API key.")
+    concurrency: int = Field(16, ge=1, description="Requests in flight per actor.")
+    request_timeout: float = Field(120.0, gt=0, description="Seconds to wait for one answer.")
     max_spent_tokens: int | None = Field(
         None,
         ge=1,
-        description="tokens, of prompts and answers, after which an actor sends no more requests; None: no limit",
+        description="Tokens, of prompts and answers, after which an actor sends no more requests. None is no limit.",
     )
 
 
@@ -45,7 +51,7 @@ def _where_it_runs(value: Any) -> str:
     return ENDPOINT if isinstance(value, EndpointConfig) or (isinstance(value, dict) and "url" in value) else LOCAL
 
 
-# A model that only has to write text: with `url` an endpoint, else a model of our own actors.
+# A model that only has to write text: behind an API where there is a `url`, else loaded by us.
 WriterConfig = Annotated[
     Annotated[EndpointConfig, Tag(ENDPOINT)] | Annotated[ModelConfig, Tag(LOCAL)],
     Discriminator(_where_it_runs),
@@ -53,28 +59,44 @@ WriterConfig = Annotated[
 
 
 class TeacherConfig(ModelConfig):
-    """The teacher as a Ray Serve application, or one that already runs at `url`."""
+    """A teacher that Ray Serve hosts for the length of the run, or one that already runs at `url`."""
 
-    model: str = "toy:teacher"
-    kind: Literal["reward", "judge", "generative"] = Field("reward", description="what is served, and how it scores")
-    engine: Literal["hf", "vllm"] = Field("vllm", description="what a judge or generative teacher writes with")
-    max_model_len: int = Field(4096, ge=2, description="prompt + completion of a judge or generative teacher")
-    asks: Literal["pair", "axes", "axes_pair"] = Field("pair", description="what a judge is asked about completions")
-    url: str | None = Field(None, description="base URL of a running teacher; nothing is deployed then")
-    host: str = Field("127.0.0.1", description="listen address; anything but loopback needs the token")
-    port: int = Field(0, ge=0, le=65535, description="0: a free port")
-    token_env: str = Field("TSALIGN_TEACHER_TOKEN", description="environment variable that holds the bearer token")
-    max_replicas: int = Field(1, ge=1)
-    cpus: float = Field(1.0, ge=0)
-    gpus: float = Field(0.0, ge=0)
-    idle_seconds: float = Field(20.0, gt=0, description="without requests for so long, replicas scale to zero")
-    max_batch_size: int = Field(256, ge=1, description="sequences gathered into one dynamic batch")
-    max_pending: int = Field(8192, ge=1, description="sequences waiting in a replica before it answers 429")
-    request_timeout: float = Field(120.0, gt=0, description="seconds a client waits for one answer")
-    max_failed_fraction: float = Field(0.01, ge=0, le=1, description="share of rows that may stay unscored")
+    model: str = Field(
+        "toy:teacher", description="Hub id, folder or storage URI of a Hugging Face model, or a built-in one."
+    )
+    kind: Literal["reward", "judge", "generative"] = Field(
+        "reward",
+        description="`reward` serves a reward model; `judge` serves a language model that is asked which completion is "
+        "better; `generative` serves one that only writes.",
+    )
+    engine: Literal["hf", "vllm"] = Field("vllm", description="Engine of a judge or generative teacher.")
+    max_model_len: int = Field(
+        4096, ge=2, description="Tokens of prompt and completion together, of a judge or generative teacher."
+    )
+    asks: Literal["pair", "axes", "axes_pair"] = Field(
+        "pair",
+        description="What a judge is asked: which of two is better (`pair`), the same on three axes (`axes_pair`), or "
+        "a mark from 1 to 10 on each axis (`axes`).",
+    )
+    url: str | None = Field(None, description="Base URL of a teacher that already runs. None deploys one.")
+    host: str = Field("127.0.0.1", description="Address to listen on; any other than loopback needs the token.")
+    port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    token_env: str = Field(
+        "TSALIGN_TEACHER_TOKEN", description="Environment variable that holds the bearer token of the teacher."
+    )
+    max_replicas: int = Field(1, ge=1, description="Replicas at full load; an idle teacher has none.")
+    cpus: float = Field(1.0, ge=0, description="CPUs of a replica.")
+    gpus: float = Field(0.0, ge=0, description="GPUs of a replica; a fraction shares a GPU with other actors.")
+    idle_seconds: float = Field(20.0, gt=0, description="Seconds without requests before replicas scale to zero.")
+    max_batch_size: int = Field(256, ge=1, description="Sequences gathered into one dynamic batch.")
+    max_pending: int = Field(8192, ge=1, description="Sequences waiting in a replica before it answers 429.")
+    request_timeout: float = Field(120.0, gt=0, description="Seconds that a client waits for one answer.")
+    max_failed_fraction: float = Field(
+        0.01, ge=0, le=1, description="Share of the rows that may stay unscored before the run stops."
+    )
 
 
 class ServeConfig(ConfigModel):
-    """What `tsalign serve teacher` takes; it looks at nothing else of a recipe's config."""
+    """What `tsalign serve teacher` reads of a config; it ignores all other keys."""
 
-    teacher: TeacherConfig
+    teacher: TeacherConfig = Field(description="The teacher to serve.")

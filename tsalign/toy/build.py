@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from tsalign.common.registry import attribute
 from tsalign.config import CustomTrainConfig, DataConfig, LogisticTrainConfig, RunConfig, SamplingConfig
 from tsalign.data.prompts import load_prompts
@@ -54,22 +56,22 @@ def on_groups(epochs: float) -> CustomTrainConfig:
 class ToyConfig(RunConfig):
     """Sizes of the toy world's models and of their trainings, in steps of 64 replies or 16 groups."""
 
-    policy: Shape = Shape(hidden=64, layers=2, intermediate=192)
-    student: Shape = Shape(hidden=64, layers=2, intermediate=128)
-    teacher: Shape = Shape(hidden=64, layers=3, intermediate=192)
-    student_fresh_layers: int = 1
-    teacher_fresh_layers: int = 2
-    policy_steps: int = 2000
-    noisy_steps: int = 1000
-    student_steps: int = 1200
-    student_groups: int = 32000
-    student_pairs: int = 600
-    student_flips: float = 0.4
-    teacher_steps: int = 2000
-    teacher_groups: int = 32000
-    teacher_epochs: float = 4
-    proxy_steps: int = 64
-    short: bool = False
+    policy: Shape = Field(Shape(hidden=64, layers=2, intermediate=192), description="Size of the policy.")
+    student: Shape = Field(Shape(hidden=64, layers=2, intermediate=128), description="Size of the student's trunk.")
+    teacher: Shape = Field(Shape(hidden=64, layers=3, intermediate=192), description="Size of the teacher's trunk.")
+    student_fresh_layers: int = Field(1, description="Layers added to the student's trunk.")
+    teacher_fresh_layers: int = Field(2, description="Layers added to the teacher's trunk.")
+    policy_steps: int = Field(2000, description="Steps on clean replies.")
+    noisy_steps: int = Field(1000, description="Steps on replies with bad habits.")
+    student_steps: int = Field(1200, description="Steps of the student's trunk.")
+    student_groups: int = Field(32000, description="Groups that the student learns to rank.")
+    student_pairs: int = Field(600, description="Preferences that the student learns from people.")
+    student_flips: float = Field(0.4, description="Share of these that are labelled wrongly.")
+    teacher_steps: int = Field(2000, description="Steps of the teacher's trunk.")
+    teacher_groups: int = Field(32000, description="Groups that the teacher learns to rank.")
+    teacher_epochs: float = Field(4, description="Passes over them.")
+    proxy_steps: int = Field(64, description="Further clean steps of the policy whose samples are also ranked.")
+    short: bool = Field(False, description="A few steps for the recipes' own models too, to see that they work.")
 
 
 SHORT = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -25,9 +26,9 @@ POSITIONS = 2048  # far beyond what training shows, so that the models run on an
 class Shape(ConfigModel):
     """The size of a Llama."""
 
-    hidden: int
-    layers: int
-    intermediate: int
+    hidden: int = Field(description="Size of the hidden states.")
+    layers: int = Field(description="Transformer blocks.")
+    intermediate: int = Field(description="Size of the feed-forward layers.")
 
 
 @stage_function("toy/blank")

@@ -96,9 +96,10 @@ def _expect_model(
     config: TrainConfig,
     role: Literal["policy", "student", "teacher"],
     replay: Sequence[Dataset] = (),
+    replay_share: float = 0.0,
 ) -> Model:
     new, earlier = (plus(*(expected(data).rows for data in given)) for given in (datasets, replay))
-    examples = plus(new, at_most(earlier, times(new, getattr(config, "replay", 0.0))))
+    examples = plus(new, at_most(earlier, times(new, replay_share)))
     steps = None if examples is None else total_steps(math.ceil(examples), config)
     epochs = f"{config.epochs:g} epoch{'s' * (config.epochs != 1)}"
     how = f"{config.objective}, {epochs}, ZeRO {config.zero_stage}, {config.precision}"

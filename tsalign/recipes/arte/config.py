@@ -14,57 +14,90 @@ from tsalign.config.training import DPOTrainConfig, SFTTrainConfig
 class DraftConfig(ConfigModel):
     """How the teacher drafts questions."""
 
-    questions: int = Field(250, ge=2, description="different questions a task")
-    shown: int = Field(3, ge=1, description="seed questions in a prompt")
-    asked: int = Field(5, ge=1, description="new questions that a prompt asks for")
-    max_rounds: int = Field(10, ge=1, description="then go on with fewer; each round asks for what is still missing")
-    max_failed_fraction: float = Field(0.1, ge=0, le=1, description="share of texts that may not parse")
+    questions: int = Field(250, ge=2, description="Different new questions per task.")
+    shown: int = Field(3, ge=1, description="Seed questions shown in a prompt.")
+    asked: int = Field(5, ge=1, description="New questions that a prompt asks for.")
+    max_rounds: int = Field(
+        10, ge=1, description="Rounds, each asking for the questions still missing; after the last one fewer will do."
+    )
+    max_failed_fraction: float = Field(
+        0.1, ge=0, le=1, description="Share of the teacher's texts that may fail to parse before the run stops."
+    )
 
 
 class PairConfig(ConfigModel):
     """Which drafts become preferences of the teacher."""
 
-    questions: int = Field(50, ge=1, description="question pairs a task")
-    share: float = Field(0.25, gt=0, le=0.5, description="of the questions, from the top and from the bottom")
-    rationales: int | None = Field(None, ge=1, description="rationale pairs a task; default: one for every question")
-    keep_ties: bool = Field(False, description="also two random rationales where the student finds all alike")
+    questions: int = Field(50, ge=1, description="Question pairs per task.")
+    share: float = Field(
+        0.25,
+        gt=0,
+        le=0.5,
+        description="Share of a task's questions, from the top and from the bottom, that pairs draw from.",
+    )
+    rationales: int | None = Field(
+        None, ge=1, description="Rationale pairs per task. None makes one for every question that has a preference."
+    )
+    keep_ties: bool = Field(
+        False, description="Where the student scores all rationales equally, pair two random ones instead of none."
+    )
 
 
 class AnsweringConfig(WritingConfig):
-    """How the student answers: one answer a question, the likeliest."""
+    """How the student answers a question: once, greedily."""
 
-    temperature: float = Field(0.0, ge=0, le=0)
+    temperature: float = Field(0.0, ge=0, le=0, description="Sampling temperature; always 0.")
 
 
 class ItemsConfig(ConfigModel):
     """Which preference questions are used: those that tell models apart best (2-parameter IRT)."""
 
-    models: tuple[ModelConfig, ...] = Field(min_length=1, description="who answers all of them")
-    shots: tuple[int, ...] = Field((0, 1, 2, 3), min_length=1, description="each with so many examples")
-    keep: int = Field(40, ge=1, description="questions a task")
+    models: tuple[ModelConfig, ...] = Field(min_length=1, description="Models that answer all of them.")
+    shots: tuple[int, ...] = Field(
+        (0, 1, 2, 3), min_length=1, description="Numbers of examples that each model is shown, one run each."
+    )
+    keep: int = Field(40, ge=1, description="Questions to keep per task.")
 
 
 class ARTEConfig(RunConfig):
     """The `arte` recipe: the teacher is aligned with what helps the student, which then learns from it."""
 
-    teacher: ModelConfig
-    student: ModelConfig
-    tasks: tuple[str, ...] = Field(min_length=1, description="task files or folders of them, or toy:arte")
-    ablation: Literal["arte", "original-teacher", "question-only", "rationale-only", "random-rationale"] = "arte"
-    select_items: ItemsConfig | None = None
-    drafts: DraftConfig = DraftConfig()
-    writing: WritingConfig = Field(WritingConfig(), description="how the teacher writes")
-    rationale_temperature: float = Field(1.0, ge=0, description="of drafts; tailored rationales are written at 0")
-    answering: AnsweringConfig = Field(AnsweringConfig(), description="how the student answers")
-    pairs: PairConfig = PairConfig()
-    align: DPOTrainConfig
-    rows_per_task: int = Field(
-        225, ge=1, description="what the student learns from, by every ablation; some drafts may not parse"
+    teacher: ModelConfig = Field(description="The language model that writes the training data, and is aligned.")
+    student: ModelConfig = Field(description="The language model that the data is for.")
+    tasks: tuple[str, ...] = Field(
+        min_length=1, description="Task files (`<task>.yaml`), folders of them, or `toy:arte`."
     )
-    tune: SFTTrainConfig
-    shots: tuple[int, ...] = Field((0, 3), min_length=1, description="examples before a test question")
+    ablation: Literal["arte", "original-teacher", "question-only", "rationale-only", "random-rationale"] = Field(
+        "arte",
+        description="`arte`: the teacher is aligned on questions and rationales. `question-only`, `rationale-only`: on "
+        "one of them. `original-teacher`: on neither; the student learns the draft with the rationale it scored best. "
+        "`random-rationale`: the same with a random rationale.",
+    )
+    select_items: ItemsConfig | None = Field(
+        None, description="How preference questions are selected. None uses all of them."
+    )
+    drafts: DraftConfig = Field(DraftConfig(), description="How many questions the teacher drafts.")
+    writing: WritingConfig = Field(WritingConfig(), description="How the teacher writes.")
+    rationale_temperature: float = Field(
+        1.0, ge=0, description="Sampling temperature of draft rationales; tailored ones are written at 0."
+    )
+    answering: AnsweringConfig = Field(AnsweringConfig(), description="How the student answers.")
+    pairs: PairConfig = Field(PairConfig(), description="Which drafts become preferences of the teacher.")
+    align: DPOTrainConfig = Field(description="Training of the teacher.")
+    rows_per_task: int = Field(
+        225,
+        ge=1,
+        description="Rows per task that the student learns from, with every ablation; fewer than `drafts.questions` "
+        "leaves room for drafts that fail to parse.",
+    )
+    tune: SFTTrainConfig = Field(description="Training of the student.")
+    shots: tuple[int, ...] = Field(
+        (0, 3), min_length=1, description="Numbers of examples before a test question; the student is tested with each."
+    )
     templates: dict[str, str] = Field(
-        default_factory=dict, description="arte_questions, arte_rationale, arte_answer: Jinja text, or the path of one"
+        default_factory=dict,
+        description="Your own `arte_questions`, `arte_rationale`, `arte_rationale_<technique>` or `arte_answer`: Jinja "
+        "text, or the path of one.",
     )
 
     @property

@@ -16,42 +16,56 @@ class RubricsConfig(ConfigModel):
 
     categories: str = Field(
         "set",
-        description="set: the name of the prompt file; cluster: k-means of the embeddings; "
-        "or a file of prompts with a column `category`",
+        description="`set`: the name of the prompt file; `cluster`: k-means of the embeddings; or a file of prompts "
+        "with a column `category`.",
     )
-    clusters: int = Field(16, ge=2, description="categories: cluster; how many")
-    sample: int = Field(2000, ge=1, description="prompts that categories, and the words of tfidf, are made from")
-    examples: int = Field(8, ge=1, description="instructions of a category that the teacher is shown")
+    clusters: int = Field(16, ge=2, description="Number of categories, with `categories: cluster`.")
+    sample: int = Field(
+        2000, ge=1, description="Prompts, at most, from which categories and the weights of `tfidf` are made."
+    )
+    examples: int = Field(8, ge=1, description="Instructions of a category that the teacher is shown.")
     encoder: ModelConfig = Field(
-        ModelConfig(model="tfidf"), description="or a Transformers model, whose last hidden states are averaged"
+        ModelConfig(model="tfidf"),
+        description="What embeds instructions: `tfidf`, or a Transformers model whose last hidden states are averaged.",
     )
-    min_similarity: float = Field(0.1, ge=-1, le=1, description="cosine below which the fallback rubric is used")
+    min_similarity: float = Field(
+        0.1, ge=-1, le=1, description="Cosine to the nearest category below which the fallback rubric is used."
+    )
     fallback: str = Field(
         "Answers what was asked, correctly and completely; explains where that helps; is clear and to the point.",
-        description="rubric of instructions that are like no category",
+        description="Rubric of instructions that resemble no category.",
     )
 
 
 class CITINGConfig(AlignConfig):
     """The `citing` recipe: the policy answers, the teacher revises, the policy learns to rewrite what it answered."""
 
-    policy: ModelConfig
-    teacher: WriterConfig
-    sampling: SamplingConfig = SamplingConfig(k=1)
-    writing: WritingConfig = WritingConfig()
-    max_failed_fraction: float = Field(0.01, ge=0, le=1, description="share of the teacher's texts that may not parse")
-    rubrics: RubricsConfig = RubricsConfig()
-    passes: int = Field(1, ge=1, description="times that a held-out draft is rewritten, each judged")
+    policy: ModelConfig = Field(description="The model to align; it writes the drafts.")
+    teacher: WriterConfig = Field(description="The model that writes rubrics and revisions.")
+    sampling: SamplingConfig = Field(SamplingConfig(k=1), description="How the policy writes.")
+    writing: WritingConfig = Field(WritingConfig(), description="How the teacher writes.")
+    max_failed_fraction: float = Field(
+        0.01, ge=0, le=1, description="Share of the teacher's texts that may fail to parse before the run stops."
+    )
+    rubrics: RubricsConfig = Field(RubricsConfig(), description="Categories and their rubrics.")
+    passes: int = Field(1, ge=1, description="Times that a held-out draft is rewritten; each rewrite is judged.")
     method: Literal["citing", "revision-sft", "sft", "rubric-sft"] = Field(
         "citing",
-        description="controls: SFT on the revisions without a draft; on demonstrations; on those with the rubric",
+        description="`citing`: learn to revise one's own draft. Controls: `revision-sft`: learn the revisions "
+        "without a draft; `sft`: learn demonstrations; `rubric-sft`: learn demonstrations with the rubric in the prompt.",
     )
-    demonstrations: str | None = Field(None, description="sft, rubric-sft: a file with a reply to every prompt")
+    demonstrations: str | None = Field(
+        None, description="File with a reply to every prompt, for methods `sft` and `rubric-sft`. None: there is none."
+    )
     templates: dict[str, str] = Field(
-        default_factory=dict, description="citing_rubric, citing_revise, citing_rewrite: Jinja text, or the path of one"
+        default_factory=dict,
+        description="Your own `citing_rubric`, `citing_revise` or `citing_rewrite`: Jinja text, or the path of one.",
     )
-    tune: SFTTrainConfig
-    preference: DPOTrainConfig | None = Field(None, description="after tune: prefer the revision to the draft")
+    tune: SFTTrainConfig = Field(description="Training of the policy.")
+    preference: DPOTrainConfig | None = Field(
+        None,
+        description="A second training, after `tune`, that prefers the revision to the draft. None: there is none.",
+    )
 
     @property
     def imitates(self) -> bool:

@@ -31,16 +31,16 @@ FOLDER = Path(__file__).parent
 class GuidedConfig(ConfigModel):
     """Keys of the procedure `guided`."""
 
-    rubrics: str = Field(description="folder `rubrics` that a citing run wrote")
+    rubrics: str = Field(description="Folder `rubrics` that a `citing` run wrote.")
     templates: dict[str, str] = Field(
-        default_factory=dict, description="citing_rewrite: Jinja text, or the path of one; default: ours"
+        default_factory=dict, description="Your own `citing_rewrite`: Jinja text, or the path of one."
     )
 
 
 class RewriteConfig(GuidedConfig):
     """Keys of the procedure `rewrite`."""
 
-    passes: int = Field(1, ge=1, description="times that the draft is rewritten")
+    passes: int = Field(1, ge=1, description="Times that the draft is rewritten.")
 
 
 def guided_by(it: Iteration, asked: Asked, rubrics: Folder, template: str) -> dict[str, Dataset]:

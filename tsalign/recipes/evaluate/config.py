@@ -17,7 +17,11 @@ class ProcedureConfig(ConfigModel):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field("direct", description="direct, guided, rewrite, or that of an installed package")
+    name: str = Field(
+        "direct",
+        description="`direct`, `guided`, `rewrite`, or a name from the entry points `tsalign.procedures`; "
+        "the procedure's own keys go beside this one.",
+    )
 
     def options(self) -> ConfigModel:
         """The procedure's own keys.
@@ -36,10 +40,12 @@ class ProcedureConfig(ConfigModel):
 class EvaluateConfig(RunConfig):
     """The `evaluate` recipe: two models, and how the first one answers."""
 
-    recipe: str = "evaluate"
-    model: WriterConfig = Field(description="the model to judge")
-    against: WriterConfig = Field(description="the model to compare it with, which answers directly")
-    procedure: ProcedureConfig = Field(ProcedureConfig(), description="how `model` answers")
-    data: DataConfig = Field(DataConfig(prompts=[]), description="how prompts are read; evaluation.sets names them")
-    sampling: SamplingConfig = Field(SamplingConfig(), description="how both models write")
-    evaluation: EvaluationConfig
+    recipe: str = Field("evaluate", description="Always `evaluate`.")
+    model: WriterConfig = Field(description="The model to evaluate.")
+    against: WriterConfig = Field(description="The model to compare it with; it answers directly.")
+    procedure: ProcedureConfig = Field(ProcedureConfig(), description="How `model` answers.")
+    data: DataConfig = Field(
+        DataConfig(prompts=[]), description="How prompts are read; `evaluation.sets` names their files."
+    )
+    sampling: SamplingConfig = Field(SamplingConfig(), description="How both models write.")
+    evaluation: EvaluationConfig = Field(description="Prompts, judge and temperatures.")

@@ -14,11 +14,20 @@ CUSTOM = "an objective of your own"
 
 
 class MiningConfig(ConfigModel):
-    """Which pair of each candidate set becomes a preference."""
+    """How each candidate set becomes a preference."""
 
-    strategy: Literal["ts-align", "teacher-all", "student-only", "random", "off-policy"] = "ts-align"
-    refresh: float = Field(0.0, ge=0, lt=1, description="share of prompts on which the student is updated first")
-    tie_margin: float = Field(1e-4, ge=0, description="teacher scores closer than this are a tie, and dropped")
+    strategy: Literal["ts-align", "teacher-all", "student-only", "random", "off-policy"] = Field(
+        "ts-align",
+        description="`ts-align`: the student picks best and worst, the teacher decides between them. Controls: "
+        "`teacher-all`: the teacher ranks all; `student-only`: no teacher; `random`: the teacher decides a random "
+        "pair; `off-policy`: as `ts-align`, but the initial policy writes in every iteration.",
+    )
+    refresh: float = Field(
+        0.0, ge=0, lt=1, description="Share of the prompts whose random pairs update the student before it selects."
+    )
+    tie_margin: float = Field(
+        1e-4, ge=0, description="Difference of the teacher's scores up to which a pair ties and is dropped."
+    )
 
     @model_validator(mode="after")
     def _refresh_needs_student(self) -> Self:
@@ -44,10 +53,16 @@ DistillConfig = Annotated[
 class TSAlignConfig(AlignConfig):
     """The `ts-align` recipe: policy, student and teacher."""
 
-    policy: ModelConfig
-    student: ModelConfig
-    teacher: TeacherConfig
-    mining: MiningConfig = MiningConfig()
-    distill: DistillConfig = MarginRankingTrainConfig()
-    tune: DPOTrainConfig
-    student_preferences: str | None = Field(None, description="file with what the student learnt before, for replay")
+    policy: ModelConfig = Field(description="The model to align; it writes the candidates.")
+    student: ModelConfig = Field(
+        description="The small reward model that ranks candidates; any other model gets a fresh head."
+    )
+    teacher: TeacherConfig = Field(description="The strong model that decides between two candidates.")
+    mining: MiningConfig = Field(MiningConfig(), description="How candidates become preferences.")
+    distill: DistillConfig = Field(MarginRankingTrainConfig(), description="Training of the student.")
+    tune: DPOTrainConfig = Field(description="Training of the policy.")
+    student_preferences: str | None = Field(
+        None,
+        description="File of preferences that the student learnt from before the run, to replay. None replays those of "
+        "earlier iterations only.",
+    )
