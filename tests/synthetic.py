@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from upath import UPath
+
+from tsalign.evaluation.stage import report_of, report_of_step
+from tsalign.recipes.arte import exact_match
+from tsalign.recipes.ts_align import agreement as student_agreement
+from tsalign.runs.report import Report
 
 SETS = ("add", "count", "date", "max", "reverse", "sort", "upper")
-STAGES = {
-    "candidates": (31.0, {"rows": 400, "failed": 0}),
-    "scores": (9.5, {"rows": 400}),
-    "preferences": (12.25, {"rows": 390, "teacher_calls": 800}),
-    "student": (20.0, {"steps": 12}),
-    "policy": (44.0, {"steps": 12}),
-    "evaluation": (15.0, {}),
+# Of each iteration: seconds, counts, and whether the stage only measures.
+STAGES: dict[str, tuple[float, dict[str, float], bool]] = {
+    "candidates": (31.0, {"rows": 400, "prompts": 400, "calls.policy": 3200, "tokens.policy": 48_000.0}, False),
+    "scores": (9.5, {"rows": 400, "calls.student": 3200, "tokens.student": 64_000}, False),
+    "preferences": (12.25, {"rows": 390, "calls.teacher": 800.0, "tokens.teacher": 16_000}, False),
+    "student": (20.0, {"steps": 12}, False),
+    "policy": (44.0, {"steps": 12}, False),
+    "answers": (8.0, {"rows": 50, "prompts": 50, "calls.policy": 300, "tokens.policy": 4_000}, True),
+    "evaluation": (5.0, {"rows": 50}, True),
+    "agreement": (2.0, {"rows": 50, "calls.teacher": 100, "tokens.teacher": 2_000}, True),
 }
+Reporting = Callable[[int], dict[str, Report]]  # what each stage of an iteration reports; of 0, those of the run
 
 
 def evaluation(iteration: int) -> dict[str, Any]:
@@ -52,24 +63,62 @@ def agreement(iteration: int) -> dict[str, Any]:
     }
 
 
+def evaluated(iteration: int) -> dict[str, Report]:
+    """What PAD reports."""
+    return {"evaluation": report_of(evaluation(iteration))} if iteration else {}
+
+
+def ts_align(iteration: int) -> dict[str, Report]:
+    """Evaluation, and the student's agreement with the teacher."""
+    agreed = {"agreement": student_agreement.report_of(agreement(iteration))} if iteration else {}
+    return evaluated(iteration) | agreed
+
+
+def citing(iteration: int) -> dict[str, Report]:
+    """A draft that is judged by itself before what it is rewritten to; it is no better than what was there before."""
+    return {"evaluation_draft": report_of_step("draft", evaluation(0)), **evaluated(iteration)} if iteration else {}
+
+
+def arte(iteration: int) -> dict[str, Report]:
+    """Exact match, once."""
+    before = {"0": {"mean": 0.2, "by_task": {"add": 0.1, "sort": 0.3}}}
+    rates = {
+        "0": {"mean": 0.5, "by_task": {"add": 0.4, "sort": 0.6}},
+        "3": {"mean": 1, "by_task": {"add": 1, "sort": 1}},
+    }
+    return {} if iteration else {"exact_match": exact_match.report_of(rates, before)}
+
+
 def make_run(
-    storage: Path, name: str, iterations: int = 2, ending: dict[str, Any] | None = None, start: float = 1000.0
+    storage: Path,
+    name: str,
+    iterations: int = 2,
+    ending: dict[str, Any] | None = None,
+    start: float = 1000.0,
+    recipe: str = "ts-align",
+    reporting: Reporting = ts_align,
 ) -> Path:
     """A run directory with `iterations` finished rounds; `ending` is its last ledger entry."""
     folder = storage / name
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"recipe": "ts-align", "run": name}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"recipe": recipe, "run": name}))
     entries: list[dict[str, Any]] = [{"run": "started", "pid": 1, "host": "elsewhere"}]
-    entries.append({"stage": "prompts", "state": "done", "seconds": 1.5, "counts": {"rows": 400}})
-    for iteration in range(1, iterations + 1):
-        for stage, (seconds, counts) in STAGES.items():
-            full = f"{iteration}/{stage}"
-            entries.append({"stage": full, "state": "done", "seconds": seconds, "counts": counts})
-        for name, content in (("evaluation", evaluation(iteration)), ("agreement", agreement(iteration))):
-            target = folder / "iterations" / str(iteration) / name / "summary.json"
-            target.parent.mkdir(parents=True)
-            target.write_text(json.dumps(content))
+    entries.append(done("prompts", 1.5, {"rows": 400}))
+    for iteration in range(iterations + 1):
+        for stage in STAGES if iteration else ():
+            entries.append(done(f"{iteration}/{stage}", *STAGES[stage]))
+        for stage, report in reporting(iteration).items():
+            place = folder / "iterations" / str(iteration) if iteration else folder
+            (place / stage).mkdir(parents=True)
+            report.write(UPath(place / stage))
+            if not iteration or stage not in STAGES:
+                entries.append(done(f"{iteration}/{stage}" if iteration else stage, 1.0, {}, True))
     entries.append(ending or {"run": "done"})
     lines = [json.dumps({**entry, "time": start + tick}) for tick, entry in enumerate(entries)]
     (folder / "ledger.jsonl").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def done(stage: str, seconds: float, counts: dict[str, float], measures: bool = False) -> dict[str, Any]:
+    """The ledger's entry of a finished stage."""
+    return {"stage": stage, "state": "done", "seconds": seconds, "counts": counts, "measures": measures}

@@ -81,23 +81,31 @@ def test_show_json(tmp_path: Path) -> None:
     make_run(tmp_path, "demo")
     result = call("show", "demo", "--json", "--storage", tmp_path)
     shown = json.loads(result.stdout)
-    assert list(shown) == ["run", "recipe", "status", "iterations", "seconds"]
+    assert list(shown) == ["run", "recipe", "status", "results", "iterations", "reports", "cost", "seconds"]
     assert (shown["run"], shown["recipe"], shown["status"]) == ("demo", "ts-align", "done")
     first = shown["iterations"][0]
-    assert list(first) == ["iteration", "win_rate", "student_agreement", "teacher_calls", "seconds"]
-    assert list(first["win_rate"]) == ["mean", "ci95", "by_set"]
-    assert set(first["win_rate"]["by_set"]) == set(SETS)
-    assert first["student_agreement"] == pytest.approx({"before": 0.73, "after": 0.76})
-    assert first["teacher_calls"] == 800
-    assert first["seconds"] == {stage: seconds for stage, (seconds, _) in STAGES.items()}
+    assert list(first) == ["iteration", "results", "reports", "seconds"]
+    names = ["win rate T=1.0", "win rate T=0.7", "win rate T=0.0", "agreement"]
+    assert list(first["results"]) == list(shown["results"]) == names
+    assert first["results"]["win rate T=1.0"] == pytest.approx(0.61)
+    assert shown["results"] == shown["iterations"][-1]["results"]
+    won = first["reports"]["evaluation"]["table"]["columns"]["win rate"]
+    assert (won["mean"], set(won["values"])) == (first["results"]["win rate T=1.0"], set(SETS))
+    assert won["ci95"] == pytest.approx([0.58, 0.64])
+    agreed = first["reports"]["agreement"]["trends"]["student ~ teacher"]
+    assert agreed == pytest.approx({"before": 0.73, "after": 0.76})
+    assert shown["cost"]["alignment"]["teacher"] == {"calls": 1600, "tokens": 32_000}
+    assert shown["cost"]["stages"]["1/preferences"]["teacher"]["calls"] == 800
+    assert first["seconds"] == {stage: seconds for stage, (seconds, *_) in STAGES.items()}
     assert shown["seconds"] == pytest.approx(1.5 + 2 * 131.75)
 
 
 def test_show_json_before_the_first_evaluation(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "demo", 1)
-    (folder / "iterations" / "1" / "evaluation" / "summary.json").unlink()
+    for stage in ("evaluation", "agreement"):
+        (folder / "iterations" / "1" / stage / "report.json").unlink()
     first = json.loads(call("show", folder, "--json").stdout)["iterations"][0]
-    assert (first["win_rate"], first["student_agreement"]) == (None, None)
+    assert (first["results"], first["reports"]) == ({}, {})
     assert call("show", folder).exit_code == 0
 
 
@@ -127,9 +135,9 @@ def test_runs_json_is_newest_last(tmp_path: Path) -> None:
     make_run(tmp_path, "late", 1, start=2000.0)
     make_run(tmp_path, "early", 0, start=1000.0)
     early, late = json.loads(call("runs", "--json", "--storage", tmp_path).stdout)
-    assert list(late) == ["run", "recipe", "status", "started", "iterations_done", "win_rate"]
-    assert (early["run"], early["iterations_done"], early["win_rate"]) == ("early", 0, None)
-    assert (late["run"], late["iterations_done"], late["win_rate"]) == ("late", 1, pytest.approx(0.61))
+    assert list(late) == ["run", "recipe", "status", "started", "iterations_done", "results"]
+    assert (early["run"], early["iterations_done"], early["results"]) == ("early", 0, {})
+    assert (late["run"], late["iterations_done"], late["results"]["win rate T=1.0"]) == ("late", 1, pytest.approx(0.61))
     assert late["started"] == "1970-01-01T00:33:20.000+00:00"
 
 

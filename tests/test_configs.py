@@ -57,7 +57,9 @@ def test_any_prompts_with_vllm_on_cpu(tmp_path: Path, ray_session: None, monkeyp
     )
     assert summary["status"] == "done"
     (iteration,) = summary["iterations"]
-    assert set(iteration["win_rate"]["by_set"]) == {"held_out"}
-    assert iteration["teacher_calls"] > 0
+    won = iteration["reports"]["evaluation"]["table"]["columns"]["win rate"]
+    assert set(won["values"]) == {"held_out"}
+    assert won["mean"] == summary["results"]["win rate T=1.0"]
+    assert summary["cost"]["alignment"]["teacher"]["calls"] > 0
     ledger = (tmp_path / "runs" / "mine" / "ledger.jsonl").read_text()
     assert '"stage": "1/policy", "state": "done"' in ledger

@@ -12,7 +12,7 @@ from tsalign.common.errors import TsalignError
 from tsalign.common.storage import resolve
 from tsalign.config import RunConfig, override, read_yaml, validate
 from tsalign.recipes import find
-from tsalign.report.summary import summarise
+from tsalign.report.summary import RunSummary, summarise_run
 from tsalign.runs.ray_session import ray_session
 from tsalign.runs.run import Run
 
@@ -30,14 +30,15 @@ def load(config: str | Path | dict[str, Any], overrides: dict[str, Any]) -> RunC
     return validate(find(content["recipe"]).config_type, content, source)
 
 
-def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> dict[str, Any]:
+def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> RunSummary:
     """Run a config to its end, going on where a run of the same name stopped.
 
     Args:
         overrides: keys with `__` for dots: `tune__beta=0.2`.
 
     Returns:
-        The summary, as `tsalign show RUN --json` prints it.
+        What the run came to: results, reports and seconds by iteration, cost by model; `tsalign show RUN --json`
+        prints it.
     """
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     loaded = config if isinstance(config, RunConfig) else load(config, dotted)
@@ -46,10 +47,10 @@ def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> di
     if not active.finished():
         with active.open(), ray_session():
             find(loaded.recipe).function(active, loaded)
-    return summarise(active.dir)
+    return summarise_run(active.dir)
 
 
-def resume(name: str, storage: str = "runs") -> dict[str, Any]:
+def resume(name: str, storage: str = "runs") -> RunSummary:
     """Go on with a run from its own `config.yaml`.
 
     Raises:

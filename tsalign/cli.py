@@ -183,13 +183,13 @@ def runs(as_json: Json = False, storage: Storage = "runs") -> None:
 
 @app.command()
 def show(run: RunName, as_json: Json = False, storage: Storage = "runs") -> None:
-    """One run: status, scores, win rate, agreement, cost."""
-    from tsalign.report.summary import find_run, summarise
+    """One run: status, results, and what it asked of its models."""
+    from tsalign.report.summary import find_run, summarise_run
     from tsalign.report.table import run_table
 
     folder = find_run(run, storage)
     if as_json:
-        typer.echo(json.dumps(summarise(folder)))
+        typer.echo(json.dumps(summarise_run(folder)))
     else:
         out.print(run_table(folder), highlight=False)
 

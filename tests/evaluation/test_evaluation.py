@@ -15,6 +15,7 @@ from tsalign.config import EvaluationConfig
 from tsalign.data.shards import Shard, write_shard
 from tsalign.evaluation.stage import EvaluationWorker, evaluate
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.report import Report, read_report
 from tsalign.scoring import Item, LoadedScorer, Scorer, scorer_from_name
 
 
@@ -86,3 +87,22 @@ def test_a_judge_of_single_answers_uses_the_base_scores_that_are_known(
     assert summary["scores"] == {"base": {"easy": 51.0}, "policy": {"easy": 4.0}}
     assert summary["tokens"] == {"base": 3.0, "policy": 4.0}
     assert log["win_rate_t1.0"] == 0.5
+    report = read_report(stage.out)
+    assert report.results == {"win rate T=1.0": 0.5}
+    columns = report.table.columns
+    assert [(name, column.mean) for name, column in columns.items()] == [
+        *[("base score", 51.0), ("policy score", 4.0), ("win rate", 0.5)]
+    ]
+    assert columns["win rate"].ci95 == (0.5, 0.5)  # of a single prompt
+    assert report.lines == {"iterations": "1, sampled at temperature 1", "mean tokens": "3.0 -> 4.0"}
+
+
+def test_a_step_that_is_not_the_last_reports_its_win_rates_under_its_name(
+    tmp_path: Path, make_stage: Callable, ray_session: None
+) -> None:
+    base = stored(tmp_path / "base", candidate_set("one", "aa", "bbbb"))
+    answers = stored(tmp_path / "answers", candidate_set("one", "aaaaa", "bbb"))
+    stage, _ = make_stage("evaluation_draft")
+    judge = "test_evaluation:length"
+    evaluate(stage, answers, base, scorer_from_name(judge), EvaluationConfig(judge=judge), "draft")
+    assert read_report(stage.out) == Report({"draft win rate T=1.0": 0.5}, lines={"draft": "50.0 %"})

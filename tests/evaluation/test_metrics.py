@@ -21,3 +21,9 @@ def test_bootstrap_brackets_the_mean_of_set_means() -> None:
     # normal approximation: sqrt((.75*.25/40 + .5*.5/40) / 4) = 0.0523
     assert high - low == pytest.approx(2 * 1.96 * 0.0523, rel=0.1)
     assert bootstrap_mean(sets, seed=0) == (low, high)
+
+
+def test_bootstrap_of_sets_with_a_single_prompt() -> None:
+    assert bootstrap_mean([[0.5]], seed=0) == (0.5, 0.5)
+    low, high = bootstrap_mean([[1.0], [0.0, 1.0] * 20], seed=0)
+    assert 0.5 < low < 0.75 < high < 1.0  # the single prompt adds its half, and no spread

@@ -64,15 +64,15 @@ class Exam:
     def examine(self, it: Iteration, policy: Model) -> Dataset:
         """The policy's answers at all temperatures, judged against the initial policy's: verdicts."""
         answers = it.stage("answers", measuring(sample), policy, self.held_out, self.sampling, self.cfg.temperatures)
-        return self.compare(it, "evaluation", answers)
+        return self.compare(it, answers)
 
-    def compare(self, it: Iteration, name: str, answers: Dataset) -> Dataset:
-        """Verdicts on answers to the held-out prompts, however they were made, as the stage `name`."""
-        return it.stage(name, evaluate, answers, self.base.result(), self.judge, self.cfg)
+    def compare(self, it: Iteration, answers: Dataset) -> Dataset:
+        """Verdicts on answers to the held-out prompts, however they were made."""
+        return it.stage("evaluation", evaluate, answers, self.base.result(), self.judge, self.cfg)
 
     def compare_steps(self, it: Iteration, answers: Mapping[str, Dataset]) -> None:
         """Verdicts on each step of a procedure; those on the last are the stage `evaluation`."""
-        *steps, last = answers.items()
+        *steps, (_, last) = answers.items()
         for step, made in steps:
-            self.compare(it, f"evaluation_{step}", made)
-        self.compare(it, "evaluation", last[1])
+            it.stage(f"evaluation_{step}", evaluate, made, self.base.result(), self.judge, self.cfg, step)
+        self.compare(it, last)

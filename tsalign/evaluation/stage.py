@@ -14,6 +14,7 @@ from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows, take
 from tsalign.evaluation.metrics import bootstrap_mean, outcome
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected, times
+from tsalign.runs.report import Column, Panel, Point, Report, Table, percent
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.scoring import Item, Scorer, items
@@ -21,25 +22,35 @@ from tsalign.scoring.stage import add_scores
 
 
 @stage_function("evaluate", measures=True)
-def evaluate(stage: Stage, answers: Dataset, base: Dataset, judge: Scorer, evaluation: EvaluationConfig) -> Dataset:
-    """Verdicts on every answer, `summary.json` beside them, and the win rates in the metrics.
+def evaluate(
+    stage: Stage, answers: Dataset, base: Dataset, judge: Scorer, evaluation: EvaluationConfig, step: str = ""
+) -> Dataset:
+    """Verdicts on every answer, `summary.json` and a report beside them, and the win rates in the metrics.
 
     Args:
         answers: candidate sets of the policy for the held-out prompts, at each temperature.
         base: those of the policy that it is compared with, for the same prompts. With `score.judge` the judge sees
             the answers alone; without, each answer beside the base's of the same number.
+        step: the step of a procedure that made the answers, where it is not the last.
     """
     arguments: dict[str, Any] = {"base": base, "judge": judge}
     verdicts = map_shards(stage, answers, EvaluationWorker, arguments, stage.resources.score)
     summary = win_rates(stage, verdicts, evaluation)
     write_json(stage.out / "summary.json", summary)
+    report = report_of_step(step, summary) if step else report_of(summary)
+    report.write(stage.out)
     stage.log({f"win_rate_t{t}": rate["mean"] for t, rate in summary["win_rate"].items()})
     return verdicts
 
 
 @evaluate.expects
 def _expect_verdicts(
-    stage: PlannedStage, answers: Dataset, base: Dataset, judge: Scorer, evaluation: EvaluationConfig
+    stage: PlannedStage,
+    answers: Dataset,
+    base: Dataset,
+    judge: Scorer,
+    evaluation: EvaluationConfig,
+    step: str = "",
 ) -> Dataset:
     given = expected(answers)
     side_by_side = (times(given.rows, given.completions), 2.0)
@@ -133,3 +144,36 @@ def _win_rate(by_set: dict[str, list[float]], seed: int) -> dict[str, Any]:
     means = {name: fmean(outcomes) for name, outcomes in by_set.items()}
     low, high = bootstrap_mean(list(by_set.values()), seed)
     return {"mean": fmean(means.values()), "ci95": [low, high], "by_set": means}
+
+
+def report_of(summary: dict[str, Any]) -> Report:
+    """Scores and win rate by set, the win rates over the iterations, and mean lengths."""
+    rates, tokens, first = summary["win_rate"], summary["tokens"], str(summary["temperature"])
+    scores = {
+        f"{who} score": Column(dict(sorted(by_set.items())), fmean(by_set.values()), bar=who)
+        for who, by_set in summary["scores"].items()
+    }
+    won = Column(rates[first]["by_set"], rates[first]["mean"], rates[first]["ci95"], percent=True)
+    others = ", ".join(f"{percent(rate['mean'])} at {t}" for t, rate in rates.items() if t != first)
+    curves = {f"temperature {t}": Point(rate["mean"], rate["ci95"]) for t, rate in rates.items()}
+    return Report(
+        results=_results(summary),
+        table=Table("set", {**scores, "win rate": won}, f"Judge's score by set, iteration {summary['iteration']}"),
+        lines={
+            "iterations": f"{summary['iteration']}, sampled at temperature {summary['temperature']:g}",
+            **({"other temperatures": others} if others else {}),
+            "mean tokens": f"{tokens['base']:.1f} -> {tokens['policy']:.1f}",
+        },
+        panels={"Win rate against the initial policy": Panel(curves, chance=0.5, percent=True)},
+    )
+
+
+def report_of_step(step: str, summary: dict[str, Any]) -> Report:
+    """The win rates of a step that is not the last: a line, and results of their own."""
+    results = {f"{step} {name}": rate for name, rate in _results(summary).items()}
+    return Report(results, lines={step: percent(next(iter(results.values())))})
+
+
+def _results(summary: dict[str, Any]) -> dict[str, float]:
+    """The first temperature is the headline."""
+    return {f"win rate T={t}": rate["mean"] for t, rate in summary["win_rate"].items()}

@@ -1,11 +1,12 @@
-"""A run as one picture: win rate, scores by set, student agreement, and where the time went."""
+"""A run as one picture: what its stages report as curves and bars, and where the time went."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
 from functools import partial
-from math import ceil
+from itertools import cycle
+from math import ceil, nan
 from typing import Any
 
 import matplotlib
@@ -15,7 +16,15 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 from upath import UPath
 
-from tsalign.report.summary import evaluations, exact_match, stage_seconds, summarise
+from tsalign.report.summary import (
+    IterationSummary,
+    Reports,
+    last_reports,
+    read_reports,
+    stage_seconds,
+    summarise_run,
+)
+from tsalign.runs.report import Panel, Table
 
 INK, FAINT, BASE = "#22262e", "#d9dce3", "#b6bcc8"
 COLOURS = ("#2f6fde", "#e07b39", "#2a9d78", "#8f5bd0", "#d14b6f", "#c9a227", "#4fb0c6", "#7c8594", "#a0643c", "#8fb339")
@@ -47,15 +56,13 @@ STYLE: dict[Any, Any] = {
 
 
 def plot_run(run_dir: UPath) -> UPath:
-    """Draw `report.png` in the run directory: a panel for each thing that there is to show so far."""
-    summary, evaluated = summarise(run_dir), evaluations(run_dir)
+    """Draw `report.png` in the run directory: the curves and bars that stages report so far, and the seconds."""
+    summary, reports = summarise_run(run_dir), read_reports(run_dir)
     panels: list[Callable[[Axes], None]] = []
-    if evaluated:
-        panels += [partial(_win_rate, evaluated=evaluated), partial(_scores, last=evaluated[-1])]
-    if evaluated and "agreement" in evaluated[-1]:
-        panels.append(partial(_agreement, evaluated=evaluated))
-    if right := exact_match(run_dir):
-        panels.append(partial(_exact_match, right=right, before=exact_match(run_dir, "baseline")))
+    for report in last_reports(reports):
+        panels += [partial(_curves, title=title, points=_over_iterations(reports, title)) for title in report.panels]
+        if report.table and report.table.chart:
+            panels.append(partial(_bars, table=report.table))
     if summary["iterations"]:
         panels.append(partial(_seconds, iterations=summary["iterations"]))
     else:
@@ -73,64 +80,57 @@ def plot_run(run_dir: UPath) -> UPath:
         return _save(figure, run_dir / "report.png")
 
 
-def _win_rate(axes: Axes, evaluated: list[dict[str, Any]]) -> None:
-    rounds = [found["iteration"] for found in evaluated]
-    for place, temperature in enumerate(evaluated[-1]["win_rate"]):
-        colour, beside = COLOURS[place], [number + 0.02 * place for number in rounds]
-        rates = [found["win_rate"][temperature] for found in evaluated]
-        low, high = zip(*(rate["ci95"] for rate in rates))
+def _over_iterations(reports: Reports, title: str) -> dict[int, Panel]:
+    """Iteration -> its points of a panel."""
+    return {
+        number: report.panels[title]
+        for number, stages in sorted(reports.items())
+        for report in stages.values()
+        if title in report.panels
+    }
+
+
+def _curves(axes: Axes, title: str, points: dict[int, Panel]) -> None:
+    *_, last = points.values()
+    for place, label in enumerate(last.points):
+        own = {number: panel.points[label] for number, panel in points.items() if label in panel.points}
+        colour, beside = COLOURS[place % len(COLOURS)], [number + 0.02 * place for number in own]
+        low, high = zip(*(point.ci95 or (nan, nan) for point in own.values()))
         axes.vlines(beside, low, high, color=colour, alpha=0.5, linewidth=1.5)
         axes.fill_between(beside, low, high, color=colour, alpha=0.12, linewidth=0)
-        axes.plot(beside, [rate["mean"] for rate in rates], "o-", color=colour, label=f"temperature {temperature}")
-    axes.axhline(0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_title("Win rate against the initial policy")
-    _rounds(axes, rounds)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _legend(axes, columns=3)
+        before = [nan if point.before is None else point.before for point in own.values()]
+        after = [nan if point.value is None else point.value for point in own.values()]
+        if any(point.before is not None for point in own.values()):
+            look: dict[str, Any] = {"linestyle": (0, (3, 2)), "marker": "o", "markerfacecolor": "white"}
+            axes.plot(beside, before, color=colour, label=f"{label}, before", **look)
+            label += ", after"
+        axes.plot(beside, after, "o-", color=colour, label=label)
+    if last.chance is not None:
+        axes.axhline(last.chance, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    if last.percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_title(title)
+    _rounds(axes, list(points))
+    _legend(axes, columns=2 if len(last.points) == 2 else 3)
 
 
-def _scores(axes: Axes, last: dict[str, Any]) -> None:
-    names = sorted(last["scores"]["base"])
-    for shift, who, colour in ((-0.2, "base", BASE), (0.2, "policy", COLOURS[0])):
-        heights = [last["scores"][who][name] for name in names]
-        bars = axes.bar([x + shift for x in range(len(names))], heights, 0.38, color=colour, label=who)
-        axes.bar_label(bars, fmt="%.2f", size=8, padding=2)
+def _bars(axes: Axes, table: Table) -> None:
+    drawn = [column for column in table.columns.values() if column.bar]
+    names = list(dict.fromkeys(name for column in drawn for name in column.values))
+    colours = (BASE, *COLOURS) if len(drawn) > 1 else COLOURS
+    width = 0.8 / len(drawn)
+    for place, (column, colour) in enumerate(zip(drawn, cycle(colours))):
+        heights = [nan if (value := column.values.get(name)) is None else value for name in names]
+        beside = [x + (place - (len(drawn) - 1) / 2) * width for x in range(len(names))]
+        bars = axes.bar(beside, heights, 0.95 * width, color=colour, label=column.bar)
+        numbers = [f"{100 * height:.0f}" if column.percent else f"{height:.2f}" for height in heights]
+        axes.bar_label(bars, labels=numbers, size=7 if len(drawn) > 2 else 8, padding=2)
+    if all(column.percent for column in drawn):
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(names) - 0.5)
     axes.tick_params(axis="x", rotation=30 if len(names) > 8 else 0)
-    axes.set_title(f"Judge's score by set, iteration {last['iteration']}")
-    axes.margins(y=0.15)
-    _legend(axes, columns=2)
-
-
-def _agreement(axes: Axes, evaluated: list[dict[str, Any]]) -> None:
-    rounds = [found["iteration"] for found in evaluated]
-    looks: dict[str, dict[str, Any]] = {
-        "before": {"linestyle": (0, (3, 2)), "markerfacecolor": "white"},
-        "after": {"linestyle": "-"},
-    }
-    for colour, (pairs, label) in zip(COLOURS, (("fixed", "base policy's pairs"), ("newest", "newest pairs"))):
-        for when, look in looks.items():
-            shares = [found["agreement"][pairs]["teacher"][when] for found in evaluated]
-            axes.plot(rounds, shares, marker="o", color=colour, label=f"{label}, {when} distilling", **look)
-    axes.set_title("Student's agreement with the teacher")
-    _rounds(axes, rounds)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _legend(axes, columns=2)
-
-
-def _exact_match(axes: Axes, right: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> None:
-    tasks = sorted(next(iter(right.values()))["by_task"])
-    bars = [(f"{shots}-shot, before", rate, BASE) for shots, rate in list(before.items())[:1]]
-    bars += [(f"{shots}-shot", rate, colour) for (shots, rate), colour in zip(right.items(), COLOURS)]
-    width = 0.8 / len(bars)
-    for place, (label, rate, colour) in enumerate(bars):
-        heights = [rate["by_task"][task] for task in tasks]
-        beside = [x + (place - (len(bars) - 1) / 2) * width for x in range(len(tasks))]
-        drawn = axes.bar(beside, heights, 0.95 * width, color=colour, label=label)
-        axes.bar_label(drawn, labels=[f"{100 * height:.0f}" for height in heights], size=7, padding=2)
-    axes.set_xticks(range(len(tasks)), tasks)
-    axes.set_title("Exact match on the test sets")
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_title(table.chart)
     axes.margins(y=0.15)
     _legend(axes, columns=3)
 
@@ -144,7 +144,7 @@ def _run_seconds(axes: Axes, seconds: dict[str, float]) -> None:
     axes.set_title("Seconds by stage")
 
 
-def _seconds(axes: Axes, iterations: list[dict[str, Any]]) -> None:
+def _seconds(axes: Axes, iterations: list[IterationSummary]) -> None:
     rounds = [found["iteration"] for found in iterations]
     stages = dict.fromkeys(stage for found in iterations for stage in found["seconds"])
     bottom = [0.0] * len(rounds)

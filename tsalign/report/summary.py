@@ -1,23 +1,59 @@
-"""A run in numbers, read from its ledger and evaluations: what `tsalign show --json` and `runs --json` print."""
+"""A run in numbers, read from its ledger and its stages' reports: what `show --json` and `runs --json` print."""
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import resolve
+from tsalign.report.cost import Cost, cost_of_run
 from tsalign.runs.ledger import Ledger
+from tsalign.runs.report import Report, read_report
 from tsalign.runs.run import status
 
-MINING = "preferences"
-CANDIDATES = "candidates"
+Reports = dict[int, dict[str, Report]]  # iteration (0: none, the run's own) -> stage -> what it has to show
+
+
+class IterationSummary(TypedDict):
+    """One iteration.
+
+    Attributes:
+        results: name -> number, of all stages that report some: `win rate T=1.0`, `agreement`.
+        reports: stage -> its `report.json`, with the numbers behind the results: see `tsalign.runs.report.Report`.
+        seconds: stage -> wall-clock seconds over all its attempts.
+    """
+
+    iteration: int
+    results: dict[str, int | float]
+    reports: dict[str, dict[str, Any]]
+    seconds: dict[str, float]
+
+
+class RunSummary(TypedDict):
+    """What `tsalign show RUN --json` prints and `tsalign.run()` returns.
+
+    Attributes:
+        status: running, done, failed or stopped.
+        results: name -> number, of the last iteration that reports any and of the run's own stages.
+        reports: as in an iteration, of the run's own stages.
+        seconds: wall-clock seconds of all stages, over all their attempts.
+    """
+
+    run: str
+    recipe: str
+    status: str
+    results: dict[str, int | float]
+    iterations: list[IterationSummary]
+    reports: dict[str, dict[str, Any]]
+    cost: Cost
+    seconds: float
 
 
 def find_run(run: str, storage: str = "runs") -> UPath:
@@ -35,53 +71,30 @@ def find_run(run: str, storage: str = "runs") -> UPath:
     raise TsalignError(f"{run}: no such run in {storage}; {hint}")
 
 
-def evaluations(run_dir: UPath) -> list[dict[str, Any]]:
-    """The `evaluation/summary.json` of each evaluated iteration, in order, with its `agreement` where there is one."""
-    found = [_evaluation(file) for file in (run_dir / "iterations").glob("*/evaluation/summary.json")]
-    return sorted(found, key=lambda evaluation: evaluation["iteration"])
+def read_reports(run_dir: UPath) -> Reports:
+    """What the finished stages of a run have to show; in the stages' order, but what has a table comes first."""
+    found: list[tuple[int, str, Report]] = []
+    for stage in Ledger(run_dir / "ledger.jsonl").done():
+        number, name = _place(stage)
+        folder = run_dir / "iterations" / str(number) / name if number else run_dir / name
+        if (report := read_report(folder)) is not None:
+            found.append((number, name, report))
+    reports: Reports = {}
+    for number, name, report in sorted(found, key=lambda each: each[2].table is None):
+        reports.setdefault(number, {})[name] = report
+    return reports
 
 
-def _evaluation(file: UPath) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads(file.read_text())
-    agreement = file.parent.parent / "agreement" / "summary.json"
-    return {**summary, "agreement": json.loads(agreement.read_text())} if agreement.exists() else summary
+def last_reports(reports: Reports) -> list[Report]:
+    """Those of the last iteration, and of the run's own stages; an iteration without a table is not over."""
+    tables = [number for number, found in reports.items() if any(report.table for report in found.values())]
+    last = max(tables or reports, default=0)
+    return [report for number in dict.fromkeys((last, 0)) for report in reports.get(number, {}).values()]
 
 
-def headline(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The win rate at the temperature that the run reports first."""
-    return dict(evaluation["win_rate"][str(evaluation["temperature"])])
-
-
-def results(run_dir: UPath) -> dict[str, float]:
-    """What a run came to, by name: rates as floats, amounts as whole numbers; of its last iteration."""
-    found: dict[str, float] = {}
-    for name, summary in last_evaluations(run_dir).items():
-        step = name.removeprefix("evaluation").lstrip("_")
-        for temperature, rate in summary["win_rate"].items():
-            found[f"{step} win rate T={temperature}".strip()] = rate["mean"]
-    for shots, rate in exact_match(run_dir).items():
-        found[f"{shots}-shot exact match"] = rate["mean"]
-    if (evaluated := evaluations(run_dir)) and "agreement" in evaluated[-1]:
-        found["agreement"] = evaluated[-1]["agreement"]["fixed"]["teacher"]["after"]
-    if calls := sum(iteration["teacher_calls"] for iteration in summarise(run_dir)["iterations"]):
-        found["teacher calls"] = calls
-    return found
-
-
-def last_evaluations(run_dir: UPath) -> dict[str, dict[str, Any]]:
-    """Stage -> `summary.json` of all evaluations of the last evaluated iteration, `evaluation` first."""
-    evaluated = evaluations(run_dir)
-    if not evaluated:
-        return {}
-    folder = run_dir / "iterations" / str(evaluated[-1]["iteration"])
-    files = sorted(folder.glob("evaluation*/summary.json"), key=lambda file: file.parent.name)
-    return {file.parent.name: json.loads(file.read_text()) for file in files}
-
-
-def exact_match(run_dir: UPath, stage: str = "exact_match") -> dict[str, dict[str, Any]]:
-    """Shots -> mean and by task, of a run that ends with an exam of right and wrong answers."""
-    file = run_dir / stage / "summary.json"
-    return dict(json.loads(file.read_text())["exact_match"]) if file.exists() else {}
+def results(reports: Iterable[Report]) -> dict[str, int | float]:
+    """Name -> number, the headline first; of results with the same name the last one."""
+    return {name: value for report in reports for name, value in report.results.items()}
 
 
 def stage_seconds(run_dir: UPath) -> dict[str, float]:
@@ -93,32 +106,26 @@ def stage_seconds(run_dir: UPath) -> dict[str, float]:
     return total
 
 
-def prompts_done(run_dir: UPath) -> int:
-    """Candidate sets written, over all iterations."""
-    done = Ledger(run_dir / "ledger.jsonl").done()
-    return int(sum(entry["counts"].get("rows", 0) for stage, entry in done.items() if CANDIDATES in stage))
-
-
-def summarise(run_dir: UPath) -> dict[str, Any]:
-    """One run: status, and per iteration win rate, student agreement, teacher calls and seconds."""
-    seconds = stage_seconds(run_dir)
-    calls = _teacher_calls(run_dir)
-    evaluated = {found["iteration"]: found for found in evaluations(run_dir)}
-    numbers = sorted({int(stage.split("/")[0]) for stage in seconds if "/" in stage} | set(evaluated))
+def summarise_run(run_dir: UPath) -> RunSummary:
+    """One run in numbers."""
+    seconds, reports = stage_seconds(run_dir), read_reports(run_dir)
+    numbers = sorted({number for number, _ in map(_place, seconds)} - {0})
     return {
         "run": run_dir.name,
         "recipe": _recipe(run_dir),
         "status": status(run_dir),
+        "results": results(last_reports(reports)),
         "iterations": [
             {
                 "iteration": number,
-                "win_rate": _win_rate(evaluated.get(number)),
-                "student_agreement": _agreement(evaluated.get(number)),
-                "teacher_calls": calls[number],
-                "seconds": {s.partition("/")[2]: t for s, t in seconds.items() if s.startswith(f"{number}/")},
+                "results": results(reports.get(number, {}).values()),
+                "reports": _plain(reports.get(number, {})),
+                "seconds": {_place(stage)[1]: spent for stage, spent in seconds.items() if _place(stage)[0] == number},
             }
             for number in numbers
         ],
+        "reports": _plain(reports.get(0, {})),
+        "cost": cost_of_run(run_dir),
         "seconds": round(sum(seconds.values()), 2),
     }
 
@@ -139,15 +146,14 @@ def _run_dirs(storage: str) -> list[UPath]:
 
 
 def _line(folder: UPath) -> dict[str, Any]:
-    evaluated = evaluations(folder)
-    first = Ledger(folder / "ledger.jsonl").entries[0]["time"]
+    first, reports = Ledger(folder / "ledger.jsonl").entries[0]["time"], read_reports(folder)
     return {
         "run": folder.name,
         "recipe": _recipe(folder),
         "status": status(folder),
         "started": datetime.fromtimestamp(first, UTC).isoformat(timespec="milliseconds"),
-        "iterations_done": len(evaluated),
-        "win_rate": headline(evaluated[-1])["mean"] if evaluated else None,
+        "iterations_done": len(reports.keys() - {0}),
+        "results": results(last_reports(reports)),
     }
 
 
@@ -155,19 +161,11 @@ def _recipe(folder: UPath) -> str:
     return str(yaml.safe_load((folder / "config.yaml").read_text())["recipe"])
 
 
-def _teacher_calls(run_dir: UPath) -> Counter[int]:
-    calls: Counter[int] = Counter()
-    for stage, entry in Ledger(run_dir / "ledger.jsonl").done().items():
-        if MINING in stage and "/" in stage:
-            calls[int(stage.split("/")[0])] += int(entry["counts"].get("teacher_calls", 0))
-    return calls
+def _place(stage: str) -> tuple[int, str]:
+    """Iteration and name of a stage; 0 for the run's own."""
+    number, slash, name = stage.partition("/")
+    return (int(number), name) if slash else (0, stage)
 
 
-def _win_rate(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
-    return {key: headline(evaluation)[key] for key in ("mean", "ci95", "by_set")} if evaluation else None
-
-
-def _agreement(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
-    if evaluation is None or "agreement" not in evaluation:
-        return None
-    return {key: evaluation["agreement"]["fixed"]["teacher"][key] for key in ("before", "after")}
+def _plain(found: dict[str, Report]) -> dict[str, dict[str, Any]]:
+    return {stage: asdict(report) for stage, report in found.items()}

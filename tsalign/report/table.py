@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -11,45 +11,39 @@ from rich.markup import escape
 from rich.table import Table
 from upath import UPath
 
-from tsalign.report.summary import (
-    evaluations,
-    exact_match,
-    failure,
-    headline,
-    last_evaluations,
-    prompts_done,
-    results,
-    summarise,
-)
+from tsalign.report.cost import NOTHING, Cost, cost_of_run
+from tsalign.report.summary import Reports, failure, last_reports, read_reports, results, summarise_run
+from tsalign.runs import report
+from tsalign.runs.report import percent
 
 COLOURS = {"running": "cyan", "done": "green", "failed": "red", "stopped": "yellow"}
 
 
 def run_table(run_dir: UPath) -> RenderableType:
-    """One run: scores and win rate per evaluation set, then lengths, agreement and teacher evaluations."""
-    summary, evaluated = summarise(run_dir), evaluations(run_dir)
-    title = f"{summary['run']} · {summary['recipe']} · {_status(summary['status'])}"
-    if right := exact_match(run_dir):
-        return Group(_shots(title, right), *_cost(summary))
-    if not evaluated:
-        why = escape(failure(run_dir) or "no iteration evaluated yet")
-        return Group(title, why, f"{summary['seconds']:.0f} seconds so far")
-    return Group(_sets(title, evaluated), *_lines(run_dir, summary, evaluated))
+    """One run: the tables and lines that its last stages report, the trends, and what it asked of its models."""
+    summary, reports = summarise_run(run_dir), read_reports(run_dir)
+    title, last = f"{summary['run']} · {summary['recipe']} · {_status(summary['status'])}", last_reports(reports)
+    if not last:
+        why = escape(failure(run_dir) or "no results yet")
+        return Group(title, why, f"{summary['seconds']:.0f} seconds so far", *_cost(summary["cost"]))
+    tables = [_reported(found.table) for found in last if found.table]
+    lines = [_line(label, text) for found in last for label, text in found.lines.items()]
+    return Group(f"[bold]{title}[/]", *tables, *lines, *_trends(reports), *_cost(summary["cost"]))
 
 
 def runs_table(runs: Iterable[dict[str, Any]]) -> Table:
-    """All runs of a storage folder, one a row."""
-    table = _table("run", "recipe", "status", "started", "iterations", "win rate")
+    """All runs of a storage folder, one a row, each with its headline."""
+    table = _table("run", "recipe", "status", "started", "iterations", "result")
     for line in runs:
-        started = line["started"][:16].replace("T", " ")
-        done, won = str(line["iterations_done"]), _percent(line["win_rate"])
-        table.add_row(line["run"], line["recipe"], _status(line["status"]), started, done, won)
+        started, done = line["started"][:16].replace("T", " "), str(line["iterations_done"])
+        headline = next((f"{name} {_result(value)}" for name, value in line["results"].items()), "-")
+        table.add_row(line["run"], line["recipe"], _status(line["status"]), started, done, headline)
     return table
 
 
 def variants_table(variants: dict[str, list[UPath]]) -> Table:
     """Variants of one config side by side, each with its runs: the mean, and the spread where there are several."""
-    found = {name: [results(folder) for folder in folders] for name, folders in variants.items()}
+    found = {name: [_compared(folder) for folder in folders] for name, folders in variants.items()}
     columns = list(dict.fromkeys(key for runs in found.values() for result in runs for key in result))
     table = _table("variant", *columns, at=1)
     for name, runs in found.items():
@@ -57,90 +51,84 @@ def variants_table(variants: dict[str, list[UPath]]) -> Table:
     return table
 
 
-def _spread(values: list[Any]) -> str:
-    """Mean ± sample standard deviation; rates in percent."""
-    if None in values or not values:
+def _compared(run_dir: UPath) -> dict[str, int | float]:
+    """A run's results, and how often the alignment asked the teacher."""
+    asked = cost_of_run(run_dir)["alignment"].get("teacher", NOTHING)
+    return results(last_reports(read_reports(run_dir))) | {"teacher calls": asked["calls"]}
+
+
+def _spread(values: Sequence[int | float]) -> str:
+    """Mean ± sample standard deviation; of amounts the mean alone."""
+    if not values:
         return "-"
     if isinstance(values[0], int):
-        return f"{fmean(values):,.0f}"
-    if len(values) == 1:
-        return _percent(values[0])
-    return f"{100 * fmean(values):.1f} ± {100 * stdev(values):.1f} %"
+        return _result(round(fmean(values)))
+    return _result(values[0]) if len(values) == 1 else f"{100 * fmean(values):.1f} ± {100 * stdev(values):.1f} %"
 
 
-def _sets(title: str, evaluated: list[dict[str, Any]]) -> Table:
-    last = evaluated[-1]
-    base, policy, won = last["scores"]["base"], last["scores"]["policy"], headline(last)
-    table = _table("set", "base score", "policy score", "win rate", "95 % CI", at=1)
-    table.title, table.title_justify, table.title_style = title, "left", "bold"
-    for name in sorted(base):
-        table.add_row(name, f"{base[name]:.3f}", f"{policy[name]:.3f}", _percent(won["by_set"][name]), "")
-    low, high = won["ci95"]
-    table.add_section()
-    means = [f"{sum(scores.values()) / len(scores):.3f}" for scores in (base, policy)]
-    table.add_row("mean", *means, _percent(won["mean"]), f"{100 * low:.1f} - {100 * high:.1f} %", style="bold")
+def _result(value: int | float) -> str:
+    """Rates are floats, amounts whole numbers."""
+    return f"{value:,}" if isinstance(value, int) else percent(value)
+
+
+def _reported(reported: report.Table) -> Table:
+    """A stage's table; a column whose mean has an interval is followed by it."""
+    names = list(dict.fromkeys(row for column in reported.columns.values() for row in column.values))
+    headers, columns = [reported.rows], [[*map(escape, names), "mean"]]
+    for name, column in reported.columns.items():
+        show = percent if column.percent else _score
+        headers.append(name)
+        columns.append([*(show(column.values.get(row)) for row in names), show(column.mean)])
+        if column.ci95:
+            headers.append("95 % CI")
+            columns.append([*[""] * len(names), _interval(*column.ci95, column.percent)])
+    *rows, mean = zip(*columns)
+    table = _table(*headers, at=1)
+    for cells in rows:
+        table.add_row(*cells)
+    if any(column.mean is not None for column in reported.columns.values()):
+        table.add_section()
+        table.add_row(*mean, style="bold")
     return table
 
 
-def _shots(title: str, right: dict[str, dict[str, Any]]) -> Table:
-    """Exact match by task, a column for each number of shots."""
-    table = _table("task", *(f"{shots}-shot" for shots in right), at=1)
-    table.title, table.title_justify, table.title_style = title, "left", "bold"
-    for task in sorted(next(iter(right.values()))["by_task"]):
-        table.add_row(task, *(_percent(rate["by_task"][task]) for rate in right.values()))
-    table.add_section()
-    table.add_row("mean", *(_percent(rate["mean"]) for rate in right.values()), style="bold")
-    return table
+def _trends(reports: Reports) -> list[str]:
+    """What the first iteration had before and the last one after."""
+    trends = [item for number in sorted(reports) for found in reports[number].values() for item in found.trends.items()]
+    first, last = dict(reversed(trends)), dict(trends)
+    return [_line(label, f"{_score(first[label].before)} -> {_score(trend.after)}") for label, trend in last.items()]
 
 
-def _lines(run_dir: UPath, summary: dict[str, Any], evaluated: list[dict[str, Any]]) -> list[str]:
-    last = evaluated[-1]
-    others = [
-        f"{_percent(rate['mean'])} at {t}" for t, rate in last["win_rate"].items() if float(t) != last["temperature"]
-    ]
-    steps = [
-        f"{name.removeprefix('evaluation_'):<19} {_percent(headline(found)['mean'])}"
-        for name, found in last_evaluations(run_dir).items()
-        if name != "evaluation"
-    ]
-    tokens = last["tokens"]
-    return [
-        f"iterations          {len(evaluated)}, sampled at temperature {last['temperature']:g}",
-        *([f"other temperatures  {', '.join(others)}"] if others else []),
-        *steps,
-        f"mean tokens         {tokens['base']:.1f} -> {tokens['policy']:.1f}",
-        *_agreement(evaluated),
-        *_cost(summary, prompts_done(run_dir)),
-    ]
-
-
-def _agreement(evaluated: list[dict[str, Any]]) -> list[str]:
-    if "agreement" not in evaluated[0]:
-        return []
-    agreement = [found["agreement"]["fixed"]["teacher"] for found in evaluated]
-    return [f"student ~ teacher   {_score(agreement[0]['before'])} -> {_score(agreement[-1]['after'])}"]
-
-
-def _cost(summary: dict[str, Any], prompts: int = 0) -> list[str]:
-    calls = sum(iteration["teacher_calls"] for iteration in summary["iterations"])
-    each = f" ({calls / prompts:.2f} per prompt)" if prompts else ""
-    return [f"teacher evaluations {calls:,}{each}"] if calls else []
+def _cost(cost: Cost) -> list[RenderableType]:
+    """A row for each model by its role; what only measures the run stands apart."""
+    roles = list(dict.fromkeys([*cost["alignment"], *cost["measuring"]]))
+    table = _table("model", "calls", "per prompt", "tokens", "calls to measure", "tokens to measure", at=1)
+    for role in roles:
+        asked, measuring = cost["alignment"].get(role, NOTHING), cost["measuring"].get(role, NOTHING)
+        each = f"{asked['calls'] / cost['prompts']:.2f}" if cost["prompts"] else "-"
+        spent = [f"{amount:,}" for amount in (asked["tokens"], measuring["calls"], measuring["tokens"])]
+        table.add_row(escape(role), f"{asked['calls']:,}", each, *spent)
+    return ["", table] if roles else []
 
 
 def _table(*columns: str, at: int = 4) -> Table:
     """A plain table whose columns from `at` on hold numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for position, name in enumerate(columns):
-        table.add_column(name, justify="right" if position >= at else "left", no_wrap=position == 0)
+        table.add_column(escape(name), justify="right" if position >= at else "left", no_wrap=position == 0)
     return table
+
+
+def _line(label: str, text: str) -> str:
+    return escape(f"{label:<19} {text}")
+
+
+def _interval(low: float, high: float, in_percent: bool) -> str:
+    return f"{100 * low:.1f} - {100 * high:.1f} %" if in_percent else f"{low:.3f} - {high:.3f}"
 
 
 def _score(number: float | None) -> str:
     return "-" if number is None else f"{number:.3f}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _status(status: str) -> str:

@@ -42,7 +42,7 @@ def sample(
     counts = read_counts(candidates)
     made = counts["completions"]
     rates = {"duplicate_rate": "duplicates", "cut_rate": "cut", "mean_completion_tokens": "completion_tokens"}
-    stage.log({rate: counts[count] / made for rate, count in rates.items()})
+    stage.log({"prompts": counts["rows"], **{rate: counts[count] / made for rate, count in rates.items()}})
     return candidates
 
 

@@ -19,7 +19,7 @@ from tsalign.prompts.parsers import Unparsed, questions
 from tsalign.recipes import find
 from tsalign.recipes.arte.config import DraftConfig, PairConfig
 from tsalign.recipes.arte.drafting import QuestionWriting, RationaleWriting, draft
-from tsalign.recipes.arte.exact_match import Answering, exact_match, matches
+from tsalign.recipes.arte.exact_match import Answering, answer, exact_match, matches
 from tsalign.recipes.arte.icl_accuracy import ICLAccuracy, LoadedICLAccuracy
 from tsalign.recipes.arte.tailoring import question_pairs, rationale_pair, sft_rows, tagged_questions
 from tsalign.recipes.arte.tasks import Question, Task, ask, read_tasks
@@ -27,6 +27,7 @@ from tsalign.recipes.arte.toy.rows import TECHNIQUES, student_rows, teacher_rows
 from tsalign.recipes.arte.toy.tokenizer import build_arte_tokenizer
 from tsalign.recipes.arte.toy.world import KNOWN_TASKS, OTHER_NAMES, TEST_TASKS, TUNE_TASKS, rationale
 from tsalign.runs.artifacts import Dataset, model_from
+from tsalign.runs.report import read_report
 from tsalign.scoring import Item
 from tsalign.toy.tokenizer import build_tokenizer
 
@@ -189,8 +190,11 @@ def test_exact_match_counts_by_task_and_number_of_shots(ray_session: None, make_
     asked = ask(make_stage("questions")[0], tasks, "preference")
     stage, log = make_stage("exact_match")
     exam = Answering(templates()["arte_answer"], tasks, (0, 3))
-    answered = exact_match(stage, student, asked, exam, WRITING)
-    summary = json.loads((stage.out / "summary.json").read_text())["exact_match"]
+    baseline = answer(make_stage("baseline")[0], student, asked, exam, WRITING)
+    answered = exact_match(stage, student, asked, exam, WRITING, baseline)
+    content = json.loads((stage.out / "summary.json").read_text())
+    summary = content["exact_match"]
+    assert content["baseline"] == summary  # by the same student
     rows = list(iterate([answered]))
     for place, shots in enumerate(("0", "3")):
         for task in tasks:
@@ -198,6 +202,10 @@ def test_exact_match_counts_by_task_and_number_of_shots(ray_session: None, make_
             assert summary[shots]["by_task"][task.name] == pytest.approx(sum(right) / len(right))
             assert right == [matches(row["answers"][place], row["answer"]) for row in rows if row["task"] == task.name]
     assert log["exact_match_0_shot"] == summary["0"]["mean"]
+    report = read_report(stage.out)
+    assert report.results == {f"{shots}-shot exact match": summary[shots]["mean"] for shots in ("0", "3")}
+    assert list(report.table.columns) == ["0-shot, before", "3-shot, before", "0-shot", "3-shot"]
+    assert report.table.columns["3-shot"].values == summary["3"]["by_task"]
 
 
 def test_drafting_goes_on_until_there_are_enough_and_leaks_nothing(ray_session: None, make_stage: Callable) -> None:
@@ -250,10 +258,10 @@ def test_the_recipe_end_to_end(ray_session: None, tmp_path: Path, monkeypatch: p
     }
     api.run(api.load(find("arte").quickstart, smaller))
     folder = tmp_path / "runs" / "arte"
-    for exam in ("baseline", "exact_match"):
-        summary = json.loads((folder / exam / "summary.json").read_text())["exact_match"]
-        assert set(summary) == {"0", "3"}
-        assert set(summary["0"]["by_task"]) == set(TUNE_TASKS)
+    summary = json.loads((folder / "exact_match" / "summary.json").read_text())
+    for rates in (summary["baseline"], summary["exact_match"]):
+        assert set(rates) == {"0", "3"}
+        assert set(rates["0"]["by_task"]) == set(TUNE_TASKS)
     assert len(list(iterate([Dataset(str(folder / "selected_items"), "")]))) == 4 * len(TUNE_TASKS)
     assert len(list(iterate([Dataset(str(folder / "sft_rows"), "")]))) == 8 * len(TUNE_TASKS)
     assert (folder / "teacher" / "model.safetensors").exists()

@@ -359,7 +359,7 @@ def test_a_small_run_and_dpo_on_the_same_scores(
     monkeypatch.chdir(tmp_path)
     summary = tsalign.run({**CONFIG, "run": "small"}, tune__beta=1.0)
     assert summary["status"] == "done"
-    assert 0 <= summary["iterations"][0]["win_rate"]["mean"] <= 1
+    assert 0 <= summary["results"]["win rate T=1.0"] <= 1
     stages = [json.loads(line) for line in (tmp_path / "runs/small/ledger.jsonl").read_text().splitlines()]
     done = {entry["stage"]: entry["counts"] for entry in stages if entry.get("state") == "done"}
     kept = done["1/diverse"]["rows"]

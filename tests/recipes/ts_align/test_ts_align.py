@@ -117,11 +117,15 @@ def test_the_summary_is_complete(folder: Path) -> None:
     assert (summary["run"], summary["recipe"], summary["status"]) == ("whole", "ts-align", "done")
     (iteration,) = summary["iterations"]
     families = {"add", "sort", "reverse", "count", "upper", "max", "date"}
-    assert set(iteration["win_rate"]["by_set"]) == families
-    assert iteration["win_rate"]["ci95"][0] <= iteration["win_rate"]["mean"] <= iteration["win_rate"]["ci95"][1]
+    won = iteration["reports"]["evaluation"]["table"]["columns"]["win rate"]
+    assert set(won["values"]) == families
+    assert won["ci95"][0] <= won["mean"] <= won["ci95"][1]
+    assert won["mean"] == summary["results"]["win rate T=1.0"]
     # Two a prompt, less what was identical or had been asked before.
-    assert 2 * Counts(folder, "1/preferences")["rows"] * 0.9 <= iteration["teacher_calls"] <= 2 * 96
-    assert set(iteration["student_agreement"]) == {"before", "after"}
+    assert (
+        2 * Counts(folder, "1/preferences")["rows"] * 0.9 <= summary["cost"]["alignment"]["teacher"]["calls"] <= 2 * 96
+    )
+    assert set(iteration["reports"]["agreement"]["trends"]["student ~ teacher"]) == {"before", "after"}
     stages = {"candidates", "scores", "preferences", "student", "reference_0", "policy", "answers", "evaluation"}
     assert stages <= set(iteration["seconds"])
 

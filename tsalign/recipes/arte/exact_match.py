@@ -16,6 +16,7 @@ from tsalign.recipes.arte.config import AnsweringConfig
 from tsalign.recipes.arte.tasks import Task
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.plan import PlannedStage, expected, times
+from tsalign.runs.report import Column, Report, Table
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.stages.writing import Written, needs_texts, write
@@ -71,17 +72,33 @@ def _expect_answers(
 
 @stage_function("arte/exact_match", measures=True)
 def exact_match(
-    stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig
+    stage: Stage, model: Model, questions: Dataset, answering: Answering, writing: AnsweringConfig, baseline: Dataset
 ) -> Dataset:
-    """As `answer`, with `summary.json`: {"exact_match": {shots: {"mean": mean of the tasks, "by_task": ...}}}."""
+    """As `answer`, with `summary.json` and a report of how many are right, beside those of `baseline`.
+
+    The summary is {"exact_match": {shots: {"mean": mean of the tasks, "by_task": ...}}, "baseline": the same}.
+
+    Args:
+        baseline: the answers of the model as it was before.
+    """
     answered = answer(stage, model, questions, answering, writing)
-    summary = right_answers(answered)
-    write_json(stage.out / "summary.json", {"exact_match": summary})
-    stage.log({f"exact_match_{shots}_shot": rate["mean"] for shots, rate in summary.items()})
+    rates, before = right_answers(answered), right_answers(baseline)
+    write_json(stage.out / "summary.json", {"exact_match": rates, "baseline": before})
+    report_of(rates, before).write(stage.out)
+    stage.log({f"exact_match_{shots}_shot": rate["mean"] for shots, rate in rates.items()})
     return answered
 
 
-exact_match.expects(_expect_answers)
+@exact_match.expects
+def _expect_exact_match(
+    stage: PlannedStage,
+    model: Model,
+    questions: Dataset,
+    answering: Answering,
+    writing: AnsweringConfig,
+    baseline: Dataset,
+) -> Dataset:
+    return answer.expect(stage, model, questions, answering, writing)
 
 
 def right_answers(answered: Dataset) -> dict[str, dict[str, Any]]:
@@ -92,6 +109,24 @@ def right_answers(answered: Dataset) -> dict[str, dict[str, Any]]:
             right[str(shots)][row["task"]].append(correct)
     rates = {shots: {task: fmean(own) for task, own in sorted(tasks.items())} for shots, tasks in right.items()}
     return {shots: {"mean": fmean(by_task.values()), "by_task": by_task} for shots, by_task in rates.items()}
+
+
+def report_of(rates: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> Report:
+    """Exact match by task, before and after; the chart has only the first number of shots of before."""
+    first = next(iter(before))
+    columns = {
+        f"{shots}-shot, before": _column(rate, f"{shots}-shot, before" if shots == first else "")
+        for shots, rate in before.items()
+    }
+    columns |= {f"{shots}-shot": _column(rate, f"{shots}-shot") for shots, rate in rates.items()}
+    return Report(
+        results={f"{shots}-shot exact match": rate["mean"] for shots, rate in rates.items()},
+        table=Table("task", columns, "Exact match on the test sets"),
+    )
+
+
+def _column(rate: dict[str, Any], bar: str) -> Column:
+    return Column(rate["by_task"], rate["mean"], percent=True, bar=bar)
 
 
 def _parses(text: str) -> bool:

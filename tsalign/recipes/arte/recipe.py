@@ -19,6 +19,7 @@ from tsalign.recipes.arte.tasks import Task, ask, only, read_tasks
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.recipe import recipe
 from tsalign.runs.run import Run
+from tsalign.runs.stage_function import measuring
 from tsalign.scoring.logprob import LogProb
 from tsalign.scoring.stage import score
 from tsalign.training.stage import train
@@ -39,7 +40,7 @@ def arte(run: Run, cfg: ARTEConfig) -> None:
         tasks = discriminative(run, cfg, cfg.select_items, tasks, texts["arte_answer"])
     held_out = run.stage("test", ask, tasks, "test")
     exam = Answering(texts["arte_answer"], tasks, cfg.shots)
-    run.overlap(run.stage, "baseline", exact_match, student, held_out, exam, cfg.answering)
+    baseline = run.overlap(run.stage, "baseline", measuring(answer), student, held_out, exam, cfg.answering)
 
     drafted = run.stage("drafts", draft, teacher, tasks, texts["arte_questions"], cfg.drafts, cfg.writing)
     by_technique = (techniques(tasks, texts), cfg.drafts, cfg.writing, cfg.rationale_temperature)
@@ -55,7 +56,7 @@ def arte(run: Run, cfg: ARTEConfig) -> None:
     choice = CHOICE.get(cfg.ablation, "only")
     rows = run.stage("sft_rows", sft_rows, drafts, choice, texts["arte_answer"], cfg.rows_per_task)
     student = run.stage("student", train, student, [rows], cfg.tune, "student")
-    run.stage("exact_match", exact_match, student, held_out, exam, cfg.answering)
+    run.stage("exact_match", exact_match, student, held_out, exam, cfg.answering, baseline.result())
     run.wait()
 
 

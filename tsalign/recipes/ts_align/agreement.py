@@ -12,6 +12,7 @@ from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows
 from tsalign.evaluation.metrics import agreements
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.plan import PlannedStage, expected, times
+from tsalign.runs.report import Panel, Point, Report, Trend
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.scoring import Scorer
@@ -28,7 +29,7 @@ def agree(
     students: tuple[Model, Model],
     temperature: float,
 ) -> Dataset:
-    """Scores of teacher and students on pairs of completions at one temperature, and `summary.json` beside them.
+    """Scores of teacher and students on pairs of completions at one temperature, `summary.json` and a report.
 
     Args:
         verdicts: of the newest policy's answers; its pairs are the `newest`.
@@ -39,6 +40,7 @@ def agree(
     scored = map_shards(stage, verdicts, AgreementWorker, arguments, stage.resources.score)
     summary = agreement_rates(scored)
     write_json(stage.out / "summary.json", summary)
+    report_of(summary).write(stage.out)
     stage.log({"student_agreement": summary["fixed"]["teacher"]["after"]})
     return scored
 
@@ -120,3 +122,17 @@ def agreement_rates(scored: Dataset) -> dict[str, Any]:
         | {"teacher_judge": share(pairs, "judge", "teacher")}
         for pairs in ("fixed", "newest")
     }
+
+
+def report_of(summary: dict[str, Any]) -> Report:
+    """How the student's agreement with the teacher went; it is unknown where no two scores differ."""
+    fixed, newest = summary["fixed"]["teacher"], summary["newest"]["teacher"]
+    curves = {
+        "base policy's pairs": Point(fixed["after"], before=fixed["before"]),
+        "newest pairs": Point(newest["after"], before=newest["before"]),
+    }
+    return Report(
+        results={} if fixed["after"] is None else {"agreement": fixed["after"]},
+        trends={"student ~ teacher": Trend(fixed["before"], fixed["after"])},
+        panels={"Student's agreement with the teacher": Panel(curves, percent=True)},
+    )
