@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart install test lint lock
+.PHONY: quickstart install check test test-slow lint lock
 
 quickstart: install
 	$(BIN)/tsalign quickstart
@@ -19,8 +19,16 @@ install: .venv/.installed
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
+# Lint, the tests that start nothing, and one recipe from end to end: three minutes.
+check: lint
+	$(BIN)/python -m pytest -m "check or not (ray or slow)"
+
+# Everything but the long scenarios.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 lint: install
 	$(BIN)/ruff check .

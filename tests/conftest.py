@@ -17,8 +17,16 @@ from tsalign.runs.artifacts import Model, fingerprint
 from tsalign.runs.ray_session import WORKER_ENVIRONMENT
 from tsalign.runs.stage import Stage
 
-# Where workers find what tests define and name as module:attribute.
-WORKER_PATHS = [str(Path(__file__).parent / folder) for folder in ("", "evaluation", "stages")]
+# Where workers find what tests define.
+HERE = Path(__file__).parent
+WORKER_PATHS = [str(folder) for folder in (HERE, *sorted(HERE.rglob("*"))) if any(folder.glob("*.py"))]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Ray, so that `make check` can leave it out."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +34,6 @@ def ray_session() -> Iterator[None]:
     """One local Ray with room for four actors, for all tests that need it."""
     import ray
 
-    # Workers import objectives that tests define.
     os.environ.update(WORKER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(WORKER_PATHS))
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
