@@ -256,19 +256,15 @@ def test_kind_says_what_a_teacher_can(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_vllm_writes_requests_of_all_settings_beside_each_other(
     models: dict[str, Model], ray_session: None, local: LogprobEngine
 ) -> None:
-    from tsalign.teacher.writers import GenerationRequest
-
     prompts = [encode_prompt(local.tokenizer, prompt) for prompt in PROMPTS]
-    requests = [
-        GenerationRequest(prompt, seed, float(seed % 2), 1.0, 8, (), 2 if seed % 3 else None)
-        for seed, prompt in enumerate(prompts)
-    ]
-    together, alone, stopped, refused = ray.get(_write.remote(models["policy"], requests))
+    requests = [Request([], seed, float(seed % 2), 8, prompt_ids=prompt) for seed, prompt in enumerate(prompts)]
+    top = [2 if seed % 3 else None for seed in range(len(prompts))]
+    together, alone, stopped, refused = ray.get(_write.remote(models["policy"], requests, top))
     assert [one.completion for one in together] == [one.completion for one in alone]
-    greedy = [Request([], 0, 0.0, 8, prompt_ids=one.prompt_ids) for one in requests if not one.temperature]
+    greedy = [one._replace(seed=0) for one in requests if not one.temperature]
     written = [one.completion for one, request in zip(together, requests) if not request.temperature]
     assert written == local.generate(greedy)
-    assert [one.logprobs is None for one in together] == [request.top_logprobs is None for request in requests]
+    assert [one.logprobs is None for one in together] == [count is None for count in top]
     for one, request in zip(together, requests):
         if one.logprobs is not None:
             (expected,) = local.logprobs([(request.prompt_ids, one.completion.token_ids)])
@@ -279,7 +275,7 @@ def test_vllm_writes_requests_of_all_settings_beside_each_other(
 
 
 @ray.remote
-def _write(model: Model, requests: list[Any]) -> Any:
+def _write(model: Model, requests: list[Request], top: list[int | None]) -> Any:
     import psutil
     from vllm.exceptions import VLLMClientError
     from vllm.v1.engine.exceptions import EngineDeadError
@@ -288,22 +284,27 @@ def _write(model: Model, requests: list[Any]) -> Any:
 
     async def ask() -> Any:
         writer = VLLMWriter(model, SAMPLING, tensor_parallel=1)
-        together = await asyncio.gather(*map(writer.write, requests))
-        alone = [await writer.write(one) for one in requests]
+        together = await asyncio.gather(*map(writer.write, requests, top))
+        alone = [await writer.write(*one) for one in zip(requests, top)]
         first = together[0].completion.text.split()[0]
-        stopped = await writer.write(requests[0]._replace(stop=(first,)))
+        stopped = await writer.write(requests[0]._replace(stop=(first,)), None)
         with pytest.raises(VLLMClientError) as refused:
-            await writer.write(requests[0]._replace(prompt_ids=[1] * 500))
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(writer.write(requests[0]._replace(max_tokens=110)), 0.001)
+            await writer.write(requests[0]._replace(prompt_ids=[1] * 500), None)
+
+        long = asyncio.create_task(writer.write(requests[1]._replace(max_tokens=100, temperature=2.0), None))
+        while not writer.engine.get_num_unfinished_requests():
+            await asyncio.sleep(0)
+        long.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await long
         assert writer.engine.get_num_unfinished_requests() == 0, "what nobody waits for is not written"
-        assert (await writer.write(requests[0])).completion == alone[0].completion, "the engine goes on"
+        assert (await writer.write(requests[0], None)).completion == alone[0].completion, "the engine goes on"
         await writer.check()
 
         (core,) = [one for one in psutil.Process().children(recursive=True) if "EngineCore" in one.name()]
         core.kill()
         with pytest.raises(EngineDeadError):
-            await writer.write(requests[0])
+            await writer.write(requests[0], None)
         with pytest.raises(EngineDeadError):
             await writer.check()
         return together, alone, stopped, repr(refused.value)

@@ -85,6 +85,11 @@ class LogprobEngine(Engine, Protocol):
         """The `top` most likely next tokens of each prompt, as text, with their log-probs."""
 
 
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, request: Request) -> list[int]:
+    """The tokens of a request's prompt."""
+    return request.prompt_ids or encode_prompt(tokenizer, request.prompt)
+
+
 def prompts_that_fit(
     requests: list[Request], tokenizer: PreTrainedTokenizerBase, max_model_len: int
 ) -> tuple[dict[int, list[int]], dict[int, Completion | Failed]]:
@@ -92,7 +97,7 @@ def prompts_that_fit(
     fitting: dict[int, list[int]] = {}
     failed: dict[int, Completion | Failed] = {}
     for index, request in enumerate(requests):
-        ids = request.prompt_ids or encode_prompt(tokenizer, request.prompt)
+        ids = prompt_ids(tokenizer, request)
         limit = max_model_len - request.max_tokens
         if len(ids) <= limit:
             fitting[index] = ids

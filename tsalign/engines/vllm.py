@@ -68,7 +68,7 @@ class VLLMEngine:
         prompts, done = prompts_that_fit(requests, self.tokenizer, self.config.max_model_len)
         outputs = self.llm.generate(
             [TokensPrompt(prompt_token_ids=ids) for ids in prompts.values()],
-            [_parameters(requests[i]) for i in prompts],
+            [sampling_parameters(requests[i]) for i in prompts],
             use_tqdm=False,
         )
         for index, output in zip(prompts, outputs):
@@ -103,11 +103,13 @@ class VLLMEngine:
         return [outputs.get(i) for i in range(len(sequences))]
 
 
-def _parameters(request: Request) -> SamplingParams:
+def sampling_parameters(request: Request, **more: Any) -> SamplingParams:
+    """How vLLM draws a request's tokens; `more` of its own parameters as they are."""
     return SamplingParams(
         seed=request.seed,
         temperature=request.temperature,
         top_p=request.top_p,
         max_tokens=request.max_tokens,
         stop=list(request.stop) or None,
+        **more,
     )

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
 from tsalign.data.chat import encode_prompt
+from tsalign.engines import Request
 from tsalign.runs.artifacts import Model
 from tsalign.teacher.openai_format import (
     BaseRequest,
@@ -27,7 +28,7 @@ from tsalign.teacher.openai_format import (
     text_choice,
 )
 from tsalign.teacher.serving import Admission, deployment_options, guarded
-from tsalign.teacher.writers import Generation, GenerationRequest, open_writer
+from tsalign.teacher.writers import Generation, open_writer
 
 # `serve.ingress` copies the routes when the class is made: what they use stands above it.
 api = FastAPI(
@@ -103,9 +104,9 @@ class GenerativeReplica:
                 400, f"{len(prompt)} prompt tokens and {max_tokens or 1} new ones; max_model_len is {self.room}"
             )
         seed = secrets.randbits(62) if request.seed is None else request.seed
-        common = (request.temperature, request.top_p, max_tokens or room, request.stops(), top)
-        wanted = (GenerationRequest(prompt, seed + i, *common) for i in range(request.n))
-        return await asyncio.gather(*map(self.writer.write, wanted))
+        common = (request.temperature, max_tokens or room, request.top_p, request.stops(), prompt)
+        wanted = (Request([], seed + i, *common) for i in range(request.n))
+        return await asyncio.gather(*(self.writer.write(one, top) for one in wanted))
 
     def _response(
         self, kind: str, choices: list[dict[str, Any]], prompts: list[list[int]], made: list[Generation]

@@ -14,26 +14,10 @@ from tsalign.config import EngineConfig, TeacherConfig
 from tsalign.data.batching import by_tokens
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.tensors import pad
-from tsalign.engines import Completion, Request
+from tsalign.engines import Completion, Request, prompt_ids
 from tsalign.runs.artifacts import Model
 
 BATCH_WAIT_SECONDS = 0.005
-
-
-class GenerationRequest(NamedTuple):
-    """One completion to write for `prompt_ids`.
-
-    Attributes:
-        top_logprobs: how many of the likeliest tokens to report at each position; None: no log-probs at all.
-    """
-
-    prompt_ids: list[int]
-    seed: int
-    temperature: float
-    top_p: float
-    max_tokens: int
-    stop: tuple[str, ...]
-    top_logprobs: int | None
 
 
 class TokenLogprob(NamedTuple):
@@ -45,7 +29,7 @@ class TokenLogprob(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """A completion; `logprobs` holds an entry a token where the request asks for them."""
+    """A completion; `logprobs` holds an entry a token where they were asked for."""
 
     completion: Completion
     logprobs: list[TokenLogprob] | None
@@ -56,7 +40,8 @@ class Writer(Protocol):
 
     tokenizer: Any
 
-    async def write(self, request: GenerationRequest) -> Generation: ...
+    async def write(self, request: Request, top_logprobs: int | None) -> Generation:
+        """One completion; with log-probs unless `top_logprobs` is None, and with those of so many likeliest tokens."""
 
     async def check(self) -> None:
         """Raises once it cannot write any more."""
@@ -80,31 +65,32 @@ class HFWriter:
         self.tokenizer = self.engine.tokenizer
         self._batch.set_max_batch_size(max_batch_size)  # type: ignore[attr-defined]
 
-    async def write(self, request: GenerationRequest) -> Generation:
+    async def write(self, request: Request, top_logprobs: int | None) -> Generation:
         """One completion, written together with those of other requests."""
-        return await self._batch(request)
+        return await self._batch((request, top_logprobs))
 
     async def check(self) -> None:
         """Nothing runs between batches that could end."""
 
     @serve.batch(batch_wait_timeout_s=BATCH_WAIT_SECONDS)
-    async def _batch(self, batch: list[GenerationRequest]) -> list[Generation]:
+    async def _batch(self, batch: list[tuple[Request, int | None]]) -> list[Generation]:
         return await asyncio.to_thread(self._generate, batch)
 
-    def _generate(self, batch: list[GenerationRequest]) -> list[Generation]:
-        requests = [Request([], b.seed, b.temperature, b.max_tokens, b.top_p, b.stop, b.prompt_ids) for b in batch]
-        completions: list[Completion] = self.engine.generate(requests)  # type: ignore[assignment]
-        logprobs = self._logprobs(batch, completions)
+    def _generate(self, batch: list[tuple[Request, int | None]]) -> list[Generation]:
+        completions: list[Completion] = self.engine.generate([request for request, _ in batch])  # type: ignore[assignment]
+        asking = {index: top for index, (_, top) in enumerate(batch) if top is not None}
+        prompts = {index: prompt_ids(self.tokenizer, batch[index][0]) for index in asking}
+        logprobs = self._logprobs(prompts, completions, asking)
         return [Generation(completion, logprobs.get(index)) for index, completion in enumerate(completions)]
 
     @torch.inference_mode()
     def _logprobs(
-        self, requests: list[GenerationRequest], completions: list[Completion]
+        self, prompts: dict[int, list[int]], completions: list[Completion], top: dict[int, int]
     ) -> dict[int, list[TokenLogprob]]:
-        """Log-probs by a second pass over the completions whose requests ask for them, by index."""
+        """Log-probs of completions by a second pass, by index, with the `top` likeliest tokens."""
         found = {}
-        asking = [index for index, request in enumerate(requests) if request.top_logprobs is not None]
-        sequences = {i: requests[i].prompt_ids + completions[i].token_ids for i in asking}
+        asking = list(prompts)
+        sequences = {i: prompts[i] + completions[i].token_ids for i in asking}
         for batch in by_tokens([len(sequences[i]) for i in asking], self.engine.config.batch_tokens):
             members = [asking[i] for i in batch]
             padded = pad([sequences[i] for i in members], self.engine.padding, self.engine.model.device)
@@ -112,7 +98,7 @@ class HFWriter:
             logits = self.engine.model(**padded._asdict(), use_cache=False, logits_to_keep=longest + 1).logits
             for index, row in zip(members, logits[:, :-1].float().log_softmax(-1)):
                 response = completions[index].token_ids
-                found[index] = _by_token(row[longest - len(response) :], response, requests[index].top_logprobs or 0)
+                found[index] = _by_token(row[longest - len(response) :], response, top[index])
         return found
 
 
@@ -138,36 +124,31 @@ class VLLMWriter:
             arguments = AsyncEngineArgs(folder, **engine_arguments(model, config, tensor_parallel))
             self.engine = AsyncLLM.from_engine_args(arguments)
 
-    async def write(self, request: GenerationRequest) -> Generation:
+    async def write(self, request: Request, top_logprobs: int | None) -> Generation:
         """One completion, written beside all others that are under way; cancelling it takes it out of the batch."""
-        from vllm import SamplingParams, TokensPrompt
+        from vllm import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        parameters = SamplingParams(
-            seed=request.seed,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            max_tokens=request.max_tokens,
-            stop=list(request.stop) or None,
-            logprobs=request.top_logprobs,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        prompt = TokensPrompt(prompt_token_ids=request.prompt_ids)
+        from tsalign.engines.vllm import completion, sampling_parameters
+
+        prompt = TokensPrompt(prompt_token_ids=prompt_ids(self.tokenizer, request))
+        final = RequestOutputKind.FINAL_ONLY
+        parameters = sampling_parameters(request, logprobs=top_logprobs, output_kind=final)
         (made,) = [output async for output in self.engine.generate(prompt, parameters, uuid4().hex)]
-        return self._generation(request, made.outputs[0])
+        output: Any = made.outputs[0]
+        logprobs = (
+            None
+            if top_logprobs is None
+            else [_likeliest(token, at, top_logprobs) for token, at in zip(output.token_ids, output.logprobs)]
+        )
+        return Generation(completion(output, self.tokenizer, request.stop), logprobs)
 
     async def check(self) -> None:
         """Raises vLLM's `EngineDeadError` once the engine has failed."""
         await self.engine.check_health()
 
-    def _generation(self, request: GenerationRequest, output: Any) -> Generation:
-        from tsalign.engines.vllm import completion
 
-        made = completion(output, self.tokenizer, request.stop)
-        if request.top_logprobs is None:
-            return Generation(made, None)
-        logprobs = []
-        for token, at in zip(made.token_ids, output.logprobs):
-            best = sorted(((other, entry.logprob) for other, entry in at.items()), key=lambda pair: -pair[1])
-            logprobs.append(TokenLogprob(token, at[token].logprob, best[: request.top_logprobs]))
-        return Generation(made, logprobs)
+def _likeliest(token: int, at: dict[int, Any], top: int) -> TokenLogprob:
+    """From vLLM's log-probs at a position, which hold the token's own and those of the likeliest."""
+    best = sorted(((other, entry.logprob) for other, entry in at.items()), key=lambda pair: -pair[1])
+    return TokenLogprob(token, at[token].logprob, best[:top])
