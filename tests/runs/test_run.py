@@ -17,9 +17,10 @@ from tsalign.common.storage import append_line, atomic, drop_cut_line, read_line
 from tsalign.config import RunConfig
 from tsalign.runs.artifacts import Dataset, Model, fingerprint, model_from
 from tsalign.runs.ledger import Ledger
-from tsalign.runs.run import Run, status
+from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import measuring, stage_function
+from tsalign.runs.status import status
 
 
 def config(folder: Path, **changes: Any) -> RunConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
@@ -21,10 +20,8 @@ from tsalign.data.sources import BadRow, absolute, read
 from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
 from tsalign.runs.plan import ONE_TASK, Amount, ExpectedDataset, PlannedStage, at_most, plus, times
+from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-
-if TYPE_CHECKING:
-    from tsalign.runs.stage import Stage
 
 HELD_OUT = "held_out"
 

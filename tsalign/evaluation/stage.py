@@ -10,7 +10,8 @@ from upath import UPath
 
 from tsalign.common.storage import write_json
 from tsalign.config import EvaluationConfig
-from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows, take_counts
+from tsalign.data.shards import Row, Shard, iterate, read_rows, take_counts
+from tsalign.data.workers import map_shards
 from tsalign.evaluation.metrics import bootstrap_mean, outcome
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected, times

@@ -16,7 +16,7 @@ from tsalign.common.storage import resolve
 from tsalign.report.cost import Cost, cost_of_run
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.report import Report, read_report
-from tsalign.runs.run import status
+from tsalign.runs.status import status
 
 Reports = dict[int, dict[str, Report]]  # iteration (0: none, the run's own) -> stage -> what it has to show
 

@@ -13,8 +13,9 @@ from tsalign.common.storage import append_line, drop_cut_line, read_lines
 class Ledger:
     """`ledger.jsonl` of one run. Only the driver writes it.
 
-    Stage entries: {"stage", "state", "fingerprint", "inputs", "output", "seconds", "counts", "measures", "time"};
-    run entries: {"run": "started" | "done" | "failed" | "stopped", "pid", "host", "time"}.
+    Stage entries: {"stage", "state", "fingerprint", "inputs", "output", "seconds", "phases", "counts", "measures",
+    "time"}, with `phases` as `Stage` says; run entries: {"run": "started" | "done" | "failed" | "stopped", "pid",
+    "host", "time"}.
     """
 
     def __init__(self, path: UPath) -> None:

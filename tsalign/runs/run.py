@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar, overload
 
-import psutil
 import yaml
 from upath import UPath
 
@@ -24,10 +23,11 @@ from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.plan import Plan
 from tsalign.runs.reader import Reader
-from tsalign.runs.stage import Stage, console, progress_display
+from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import A, P, StageFunction
+from tsalign.runs.status import heartbeat, status
+from tsalign.runs.terminal import Bar, console, display
 
-HEARTBEAT_SECONDS = 10.0
 T = TypeVar("T")
 S = TypeVar("S", covariant=True)
 
@@ -79,12 +79,9 @@ class Run:
         (self.dir / "config.yaml").write_text(yaml.safe_dump(self._content(), sort_keys=False))
         write_json(self.dir / "provenance.json", provenance())
         self.ledger.append(run="started", pid=os.getpid(), host=socket.gethostname())
-        stop = threading.Event()
-        beat = threading.Thread(target=_beat, args=(self.dir / "heartbeat", stop), daemon=True)
-        beat.start()
         self.sinks = loggers.open_sinks(self.config.loggers, self.dir, self.name)
         try:
-            with progress_display, ThreadPoolExecutor() as self._threads:
+            with heartbeat(self.dir), display, ThreadPoolExecutor() as self._threads:
                 yield
                 self.wait()
         except KeyboardInterrupt:
@@ -96,8 +93,6 @@ class Run:
         else:
             self.ledger.append(run="done")
         finally:
-            stop.set()
-            beat.join()
             for sink in self.sinks:
                 sink.close()
 
@@ -164,55 +159,62 @@ class Run:
     ) -> Any:
         full = f"{iteration}/{name}" if iteration else name
         known = fingerprint(function.name, function.version, self.config.seed, full, list(args), kwargs)
-        if (past := self.ledger.last(full)) and past["fingerprint"] == known and past["state"] == "done":
-            if UPath(past["output"]["path"]).exists():
-                return _artifact(past["output"])
-        elif past and past["fingerprint"] != known:
-            remove(out)
+        if (past := self._past(full, known, out)) is not None:
+            return past
         counts: dict[str, Any] = {}
 
         def log(metrics: dict[str, Any]) -> None:
             counts.update({key: value for key, value in metrics.items() if isinstance(value, int | float)})
             self.log(iteration, name, metrics)
 
-        stage = Stage(
-            run=self.name,
-            name=full,
-            iteration=iteration,
-            fingerprint=known,
-            seed=self.config.seed,
-            out=out,
-            work=out.parent / f".{out.name}-{known}",
-            quarantine=self.dir / "quarantine" / full.replace("/", "-"),
-            resources=self.config.resources,
-            log=log,
-        )
+        with Bar(full) as bar:
+            stage = Stage(
+                run=self.name,
+                name=full,
+                iteration=iteration,
+                fingerprint=known,
+                seed=self.config.seed,
+                out=out,
+                work=out.parent / f".{out.name}-{known}",
+                quarantine=self.dir / "quarantine" / full.replace("/", "-"),
+                resources=self.config.resources,
+                log=log,
+                bar=bar,
+            )
+            return self._do(stage, counts, function, args, kwargs)
+
+    def _past(self, name: str, known: str, out: UPath) -> Any:
+        """What the stage made before; None where it has to be done. What other inputs left behind is removed."""
+        past = self.ledger.last(name)
+        if past and past["fingerprint"] != known:
+            remove(out)
+        elif past and past["state"] == "done" and UPath(past["output"]["path"]).exists():
+            return _artifact(past["output"])
+        return None
+
+    def _do(
+        self,
+        stage: Stage,
+        counts: dict[str, Any],
+        function: StageFunction[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Do a stage, and record how it went."""
+        known = {"stage": stage.name, "fingerprint": stage.fingerprint}
         inputs = {f"{i}": _lineage(value) for i, value in enumerate(args)} | {k: _lineage(v) for k, v in kwargs.items()}
-        self._record(stage=full, state="started", fingerprint=known, inputs=inputs)
+        self._record(**known, state="started", inputs=inputs)
         start = time.monotonic()
         try:
-            output = function(stage, *args, **kwargs)
+            made = function(stage, *args, **kwargs)
         except BaseException as error:
-            self._record(
-                stage=full,
-                state="failed",
-                fingerprint=known,
-                seconds=_since(start),
-                error=f"{error!r}"[:2000],
-            )
+            self._record(**known, state="failed", seconds=_since(start), error=f"{error!r}"[:2000])
             raise
-        seconds = _since(start)
-        self._record(
-            stage=full,
-            state="done",
-            fingerprint=known,
-            output={"kind": type(output).__name__, **vars(output)},
-            seconds=seconds,
-            counts=counts,
-            measures=function.measures,
-        )
-        console.print(f"[green]✓[/] {full:<28} {seconds:7.1f} s   {_line(counts)}", highlight=False, soft_wrap=True)
-        return output
+        seconds, output = _since(start), {"kind": type(made).__name__, **vars(made)}
+        told = {"counts": counts, "phases": stage.phases, "measures": function.measures}
+        self._record(**known, state="done", output=output, seconds=seconds, **told)
+        console.print(_line(stage, seconds, counts), highlight=False, soft_wrap=True)
+        return made
 
     def _record(self, **entry: Any) -> None:
         with self._lock:
@@ -236,25 +238,6 @@ class Iteration:
         return made
 
 
-def status(folder: UPath) -> str:
-    """`running`, `done`, `failed` or `stopped`, for a run directory."""
-    state = Ledger(folder / "ledger.jsonl").run_state()
-    if state is None or state["run"] != "started":
-        return state["run"] if state else "stopped"
-    if state["host"] == socket.gethostname():
-        return "running" if psutil.pid_exists(state["pid"]) and state["pid"] != os.getpid() else "stopped"
-    beat = folder / "heartbeat"
-    fresh = beat.exists() and time.time() - float(beat.read_text()) < 6 * HEARTBEAT_SECONDS
-    return "running" if fresh else "stopped"
-
-
-def _beat(path: UPath, stop: threading.Event) -> None:
-    while True:
-        path.write_text(str(time.time()))
-        if stop.wait(HEARTBEAT_SECONDS):
-            return
-
-
 def _artifact(output: dict[str, Any]) -> Dataset | Model | Folder:
     kind: Any = {"Dataset": Dataset, "Model": Model, "Folder": Folder}[output["kind"]]
     return kind(**{key: value for key, value in output.items() if key != "kind"})
@@ -269,5 +252,9 @@ def _since(start: float) -> float:
     return round(time.monotonic() - start, 2)
 
 
-def _line(counts: dict[str, Any]) -> str:
-    return "  ".join(f"{key} {value:.6g}" for key, value in list(counts.items())[:6])
+def _line(stage: Stage, seconds: float, counts: dict[str, Any]) -> str:
+    """A stage that is done: its seconds, those of its longest phase, and the first of its counts."""
+    longest = max(stage.phases, key=lambda phase: stage.phases[phase], default=None)
+    phase = f"{longest} {stage.phases[longest]:.1f} s" if longest else ""
+    figures = "  ".join(f"{key} {value:.6g}" for key, value in list(counts.items())[:6])
+    return f"[green]✓[/] {stage.name:<24} {seconds:7.1f} s  [dim]{phase:<14}[/]  {figures}"

@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import ResourceConfig
+from tsalign.runs.terminal import Bar
 
-console = Console(stderr=True)
-progress_display = Progress(
-    TextColumn("{task.description:<24}"),
-    BarColumn(),
-    TaskProgressColumn(),
-    MofNCompleteColumn(),
-    TextColumn("{task.fields[unit]}"),
-    TimeElapsedColumn(),
-    transient=True,
-    console=console,
-)
+Phase = Literal["start", "load", "work", "commit"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of an iteration while it runs. Its output belongs in `out`; `work` is scratch that survives a cut."""
+    """One step of an iteration while it runs. Its output belongs in `out`; `work` is scratch that survives a cut.
+
+    Attributes:
+        bar: its line in the terminal.
+        phases: seconds by phase, as the ledger has them: `start` until the first actor begins to load, `load` what
+            it needs, `work`, `commit` what was made. Of actors side by side, those of the one that took longest.
+    """
 
     run: str
     name: str
@@ -50,15 +37,12 @@ class Stage:
     quarantine: UPath
     resources: ResourceConfig
     log: Callable[[dict[str, Any]], None]
+    bar: Bar = field(default_factory=Bar)
+    phases: dict[Phase, float] = field(default_factory=dict)
 
-    @contextmanager
-    def progress(self, total: int, done: int = 0, unit: str = "rows") -> Iterator[Callable[[float], None]]:
-        """A progress bar in the terminal; the block gets a function that advances it."""
-        task = progress_display.add_task(self.name, total=total, completed=done, unit=unit)
-        try:
-            yield lambda amount: progress_display.advance(task, amount)
-        finally:
-            progress_display.remove_task(task)
+    def spent(self, phase: Phase, seconds: float) -> None:
+        """Add to the seconds of a phase: a stage may have several passes."""
+        self.phases[phase] = round(self.phases.get(phase, 0.0) + seconds, 2)
 
     def wait_for(self, replicas: int, cpus: float, gpus: float) -> None:
         """Wait until the cluster's nodes could hold `replicas` actors, for autoscaled nodes to arrive.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsalign.common.seeds import fraction
-from tsalign.data.shards import Row, Shard, map_shards, take_counts
+from tsalign.data.shards import Row, Shard, take_counts
+from tsalign.data.workers import map_shards
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tsalign.config import EngineConfig, Placement
-from tsalign.data.shards import Row, Shard, map_shards, take_counts
+from tsalign.data.shards import Row, Shard, take_counts
+from tsalign.data.workers import map_shards
 from tsalign.engines import Completion, Failed, Request, open_engine
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.stage import Stage

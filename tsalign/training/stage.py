@@ -114,7 +114,7 @@ def _follow(stage: Stage, reports: Any) -> None:
     if first is None:
         return
     stage.log(first)
-    with stage.progress(first["steps"], done=first["step"], unit="steps") as advance:
-        while (report := reports.get()) is not None:
-            stage.log(report)
-            advance(1)
+    stage.bar.count(first["steps"], "steps", done=first["step"])
+    while (report := reports.get()) is not None:
+        stage.log(report)
+        stage.bar.move(report["step"], rate=f"{report['tokens_per_second']:,.0f} tokens/s")

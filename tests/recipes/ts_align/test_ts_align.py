@@ -21,7 +21,7 @@ from upath import UPath
 from tsalign.common.storage import read_lines
 from tsalign.data.shards import read_rows
 from tsalign.runs.artifacts import Dataset
-from tsalign.runs.run import status
+from tsalign.runs.status import status
 
 CONFIG: dict[str, Any] = {
     "recipe": "ts-align",

@@ -17,8 +17,9 @@ from tsalign.common.storage import local_folder, write_json
 from tsalign.config import ModelConfig
 from tsalign.data.batching import by_tokens
 from tsalign.data.loading import device
-from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.data.shards import Row, Shard
 from tsalign.data.sources import Message
+from tsalign.data.workers import map_shards
 from tsalign.runs.artifacts import Dataset, Folder, Model, model_from
 from tsalign.runs.plan import PlannedStage, expected
 from tsalign.runs.stage import Stage

@@ -11,8 +11,9 @@ from tsalign.common.errors import TsalignError
 from tsalign.config import WritingConfig
 from tsalign.data.intake import parse
 from tsalign.data.pairs import preference
-from tsalign.data.shards import Row, Shard, map_shards, read_counts
+from tsalign.data.shards import Row, Shard, read_counts
 from tsalign.data.sources import BadRow, Message, absolute, read
+from tsalign.data.workers import map_shards
 from tsalign.prompts.parsers import part
 from tsalign.prompts.templates import render
 from tsalign.recipes.citing.retrieval import instruction

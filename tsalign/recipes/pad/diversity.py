@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.data.shards import Row, Shard
+from tsalign.data.workers import map_shards
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, at_most, expected
 from tsalign.runs.stage import Stage

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 
 from tsalign.data.pairs import preference_of
-from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.data.shards import Row, Shard
+from tsalign.data.workers import map_shards
 from tsalign.recipes.pad.config import TeacherScoreConfig
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected

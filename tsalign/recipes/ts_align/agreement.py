@@ -8,7 +8,8 @@ from typing import Any
 from upath import UPath
 
 from tsalign.common.storage import write_json
-from tsalign.data.shards import Row, Shard, iterate, map_shards, read_rows
+from tsalign.data.shards import Row, Shard, iterate, read_rows
+from tsalign.data.workers import map_shards
 from tsalign.evaluation.metrics import agreements
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.plan import PlannedStage, expected, times

@@ -9,7 +9,8 @@ from typing import Any
 from tsalign.common.seeds import derive
 from tsalign.common.storage import atomic
 from tsalign.data.pairs import best_and_worst, preference_of, random_pair
-from tsalign.data.shards import Row, Shard, iterate, map_shards, take_counts
+from tsalign.data.shards import Row, Shard, iterate, take_counts
+from tsalign.data.workers import map_shards
 from tsalign.recipes.ts_align.config import MiningConfig
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, at_most, expected, times

@@ -1,0 +1,103 @@
+"""How far actors are inside their shards: told while they work, shown as rows in the terminal."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import pyarrow.parquet as pq
+import ray
+from upath import UPath
+
+from tsalign.runs.terminal import Bar
+
+SECONDS = 0.5  # at least, between two messages of an actor, and between two looks of the driver
+
+
+class Tally:
+    """An actor that remembers which share of which shard is done, by pass."""
+
+    def __init__(self) -> None:
+        self.passes: dict[str, dict[str, float]] = defaultdict(dict)
+
+    def tell(self, name: str, shard: str, share: float) -> None:
+        """So much of a shard is done; a shard that was lost with its actor begins again from nothing."""
+        self.passes[name][shard] = share
+
+    def shares(self, name: str) -> dict[str, float]:
+        """The shares of a pass by shard."""
+        return self.passes[name]
+
+    def forget(self, name: str) -> None:
+        """A pass is over."""
+        self.passes.pop(name, None)
+
+
+class Progress:
+    """What an actor says about the shard that it works on; called with the share done since the last call.
+
+    It waits for nobody, and nothing fails where a message is lost: the next one tells the whole share again.
+    """
+
+    def __init__(self, tally: Any, name: str) -> None:
+        self.tally, self.name = tally, name
+
+    def begin(self, shard: str) -> None:
+        """A shard is begun."""
+        self.shard, self.share, self.told = shard, 0.0, time.monotonic()
+
+    def __call__(self, share: float) -> None:
+        self.share += share
+        if (now := time.monotonic()) - self.told >= SECONDS:
+            self.told = now
+            self.tally.tell.remote(self.name, self.shard, self.share)
+
+
+@contextmanager
+def shown(bar: Bar, shards: Sequence[UPath], committed: set[str]) -> Iterator[Progress]:
+    """Show a pass over `shards` as rows done of all rows.
+
+    Args:
+        committed: names of the shards that are done; whoever runs the pass adds to it.
+    """
+    session = ray.get_runtime_context()
+    tally, name, over = _tally(session.get_session_name(), session.get_job_id()), uuid.uuid4().hex, threading.Event()
+    follower = threading.Thread(target=_follow, args=(bar, shards, committed, tally, name, over), daemon=True)
+    follower.start()
+    try:
+        yield Progress(tally, name)
+    finally:
+        over.set()
+        follower.join()
+        tally.forget.remote(name)
+
+
+@lru_cache(maxsize=1)
+def _tally(session: str, job: str) -> Any:
+    """The driver's tally. One for all passes, as every actor is a process that has to start."""
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tally).remote()
+
+
+def _follow(
+    bar: Bar, shards: Sequence[UPath], committed: set[str], tally: Any, name: str, over: threading.Event
+) -> None:
+    """Move the bar until the pass is over. Footers are read here, so that no work waits for them."""
+    rows = {shard.name: _row_count(shard) for shard in shards}
+    bar.count(sum(rows.values()), "rows", done=sum(rows[shard] for shard in committed.copy()))
+    while not over.wait(SECONDS):
+        asked = tally.shares.remote(name)
+        if ray.wait([asked], timeout=SECONDS)[0]:
+            shares = ray.get(asked) | dict.fromkeys(committed.copy(), 1.0)
+            bar.move(sum(rows[shard] * min(share, 1.0) for shard, share in shares.items()))
+    bar.move(sum(rows[shard] for shard in committed))
+
+
+def _row_count(shard: UPath) -> int:
+    with shard.open("rb") as file:
+        return int(pq.read_metadata(file).num_rows)

@@ -1,0 +1,162 @@
+"""Workers on the shards of a dataset: Ray Data spreads the shards over actors, and each shard commits by rename."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from upath import UPath
+
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import append_line, remove
+from tsalign.config import Placement
+from tsalign.data.progress import Progress, shown
+from tsalign.data.shards import Row, Shard, read_counts, read_rows, write_shard
+from tsalign.runs.artifacts import Dataset
+from tsalign.runs.stage import Stage
+
+Report = Callable[[float], None]
+
+
+class Worker(Protocol):
+    """Lives in an actor, loads what it needs once, and maps the rows of a shard.
+
+    The actor sets its attribute `report`, a `Report`: a worker that needs long for a shard calls it with the share
+    of the shard that it has done since it last did. The shares of a shard add up to at most 1.
+    """
+
+    def __call__(self, rows: list[Row], shard: str) -> Shard: ...
+
+
+def unheard(share: float) -> None:
+    """What `report` is outside an actor."""
+
+
+def map_shards(
+    stage: Stage,
+    source: Dataset,
+    worker: Callable[..., Worker],
+    arguments: dict[str, Any],
+    placement: Placement,
+    max_failed_fraction: float = 0.01,
+) -> Dataset:
+    """Run `worker(**arguments)` actors over the shards of `source` into `stage.out`, skipping committed shards.
+
+    Raises:
+        TsalignError: a worker raised it, or more than `max_failed_fraction` of the rows failed; the message shows
+            three of them.
+    """
+    output, shards = Dataset(str(stage.out), stage.fingerprint), source.shards()
+    committed = {path.name for path in output.shards()} & {path.name for path in shards}
+    if len(committed) < len(shards):
+        stage.wait_for(placement.replicas, placement.cpus, placement.actor_gpus)
+        _run(stage, shards, committed, worker, arguments, placement)
+    counts = read_counts(output)
+    stage.log(counts)
+    _check_failures(stage, counts, max_failed_fraction)
+    return output
+
+
+def _run(
+    stage: Stage,
+    shards: Sequence[UPath],
+    committed: set[str],
+    worker: Callable[..., Worker],
+    arguments: dict[str, Any],
+    placement: Placement,
+) -> None:
+    """Have the shards that are not committed done; adds them to `committed` as they are."""
+    import ray.data
+
+    began, done = time.time(), list[Row]()
+    missing = [{"shard": str(shard)} for shard in shards if shard.name not in committed]
+    with shown(stage.bar, shards, committed) as progress:
+        results = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
+            ShardActor,
+            fn_constructor_args=(worker, arguments, str(stage.out), str(stage.quarantine), progress),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(placement.replicas, len(missing))),
+            num_cpus=placement.cpus,
+            num_gpus=placement.actor_gpus,
+            max_task_retries=2,  # a shard that kills its actor is not tried for ever
+        )
+        for row in results.iter_rows():
+            if row["error"]:
+                break  # and with the iterator end the other actors
+            committed.add(row["shard"])
+            done.append(row)
+    if row["error"]:
+        raise TsalignError(row["error"])
+    _account(stage, began, done)
+
+
+class ShardActor:
+    """The actor that Ray Data runs: one shard in, one committed shard out.
+
+    A `TsalignError` goes to the driver as data: Ray Data would drop its type and print its traceback.
+    """
+
+    def __init__(
+        self, worker: Callable[..., Any], arguments: dict[str, Any], out: str, quarantine: str, progress: Progress
+    ) -> None:
+        self.out, self.quarantine, self.progress, self.error = UPath(out), UPath(quarantine), progress, ""
+        self.began = time.time()
+        try:
+            self.worker = worker(**arguments)
+            self.worker.report = progress
+        except TsalignError as error:
+            self.error = str(error)
+        self.load = time.time() - self.began
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Do a shard; what comes back has its name or an error, and the seconds that it took."""
+        import ray
+
+        path, work, commit = UPath(str(batch["shard"][0])), 0.0, 0.0
+        if not self.error:
+            try:
+                work, commit = self._do(path)
+            except TsalignError as error:
+                self.error = str(error)
+        told = {"shard": path.name, "error": self.error, "actor": ray.get_runtime_context().get_actor_id()}
+        seconds = {"began": self.began, "load": self.load, "work": work, "commit": commit}
+        return {name: [value] for name, value in {**told, **seconds}.items()}
+
+    def _do(self, path: UPath) -> tuple[float, float]:
+        """Work and commit; the seconds of both."""
+        began = time.monotonic()
+        self.progress.begin(path.name)
+        shard = self.worker(read_rows(path), path.name)
+        worked = time.monotonic()
+        bad = self.quarantine / path.with_suffix(".jsonl").name
+        remove(bad)
+        for row in shard.failed:
+            append_line(bad, row)
+        write_shard(self.out / path.name, shard)
+        return worked - began, time.monotonic() - worked
+
+
+def _account(stage: Stage, began: float, done: Sequence[Row]) -> None:
+    """Add up the seconds of each actor by phase, and give the stage the largest sums."""
+    work, commit = defaultdict[str, float](float), defaultdict[str, float](float)
+    for row in done:
+        work[row["actor"]] += row["work"]
+        commit[row["actor"]] += row["commit"]
+    stage.spent("start", max(0.0, min(row["began"] for row in done) - began))  # clocks of two nodes may differ
+    stage.spent("load", max(row["load"] for row in done))
+    stage.spent("work", max(work.values()))
+    stage.spent("commit", max(commit.values()))
+
+
+def _check_failures(stage: Stage, counts: dict[str, float], limit: float) -> None:
+    failed, total = counts.get("failed", 0), counts.get("failed", 0) + counts.get("rows", 0)
+    if total == 0 or failed > limit * total:
+        examples: list[str] = []
+        for file in sorted(stage.quarantine.glob("*.jsonl"), key=str) if stage.quarantine.exists() else []:
+            examples += [line[:300] for line in file.read_text().splitlines()[: 3 - len(examples)]]
+        raise TsalignError(
+            f"{stage.name}: {failed:.0f} of {total:.0f} rows failed (limit {limit:.1%}); "
+            f"all are in {stage.quarantine}, the first are:\n  " + "\n  ".join(examples)
+        )

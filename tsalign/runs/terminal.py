@@ -1,0 +1,70 @@
+"""What a user sees while a run goes on: one line for each stage at work, and one for each that is done."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+console = Console(stderr=True)
+
+
+class Status(ProgressColumn):
+    """Done of all, rate and time left; before anything can be counted, the time that the stage has taken."""
+
+    def render(self, task: Task) -> Text:
+        """The text at the end of a stage's line."""
+        if task.total is None:
+            return Text(_clock(task.elapsed), style="dim")
+        unit, left = task.fields["unit"], task.time_remaining
+        parts = [f"{task.completed:,.0f}/{task.total:,.0f} {unit}"]
+        if rate := task.fields["rate"] or (task.speed and f"{_short(task.speed)} {unit}/s"):
+            parts.append(rate)
+        if left is not None and not task.finished:
+            parts.append(f"{_clock(left)} left")
+        return Text("  ".join(parts))
+
+
+display = Progress(
+    TextColumn("{task.description:<20}"),
+    BarColumn(bar_width=16),
+    TaskProgressColumn(),
+    Status(),
+    transient=True,
+    console=console,
+    speed_estimate_period=300,  # seconds: where only whole shards are told, they may be minutes apart
+)
+
+
+class Bar:
+    """A stage's line while it is at work."""
+
+    def __init__(self, name: str = "") -> None:
+        self._task = display.add_task(name, total=None, unit="", rate="")
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        display.remove_task(self._task)
+
+    def count(self, total: int, unit: str, done: int = 0) -> None:
+        """From here on there are `total` units to do, of which `done` are done."""
+        display.reset(self._task, total=total, completed=done, unit=unit, rate="")
+
+    def move(self, done: float, rate: str = "") -> None:
+        """`done` units are done by now; `rate` is shown instead of units per second."""
+        display.update(self._task, completed=done, rate=rate)
+
+
+def _clock(seconds: float | None) -> str:
+    return str(timedelta(seconds=int(seconds or 0)))
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
