@@ -7,7 +7,8 @@ from pydantic import Field
 from tsalign.config import AlignConfig, ModelConfig, SFTTrainConfig
 from tsalign.data.pairs import best_and_worst
 from tsalign.data.prompts import load_prompts, portion
-from tsalign.data.shards import Row, Shard, map_shards
+from tsalign.data.shards import Row, Shard
+from tsalign.data.workers import map_shards
 from tsalign.evaluation.exam import Exam
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected
