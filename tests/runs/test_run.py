@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import socket
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
 import yaml
 from upath import UPath
 
+import tsalign
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import append_line, atomic, drop_cut_line, read_lines, write_json
 from tsalign.config import RunConfig
@@ -19,8 +22,10 @@ from tsalign.runs.artifacts import Dataset, Model, fingerprint, model_from
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.run import Run
 from tsalign.runs.stage import Stage
-from tsalign.runs.stage_function import measuring, stage_function
+from tsalign.runs.stage_function import StageFunction, measuring, stage_function
 from tsalign.runs.status import status
+
+SLOW_TO_IMPORT = ("tsalign.engines.vllm", "tsalign.training.loop", "tsalign.teacher.app")  # and without stages
 
 
 def config(folder: Path, **changes: Any) -> RunConfig:
@@ -75,6 +80,50 @@ def test_a_changed_input_redoes_what_depends_on_it(tmp_path: Path) -> None:
     started = next(e for e in reversed(run.ledger.entries) if e.get("stage") == "two" and e["state"] == "started")
     assert started["inputs"]["source"] == {"path": first.path, "fingerprint": first.fingerprint}
     assert done["output"]["fingerprint"] == second.fingerprint
+
+
+MOVED = """
+from tsalign.runs.artifacts import Dataset
+from tsalign.runs.stage import Stage
+from tsalign.runs.stage_function import stage_function
+
+@stage_function("write", version={version})
+def put_down(stage: Stage, text: str) -> Dataset:
+    stage.out.mkdir(parents=True, exist_ok=True)
+    with (stage.out / "text").open("a") as file:
+        file.write(text.upper())
+    return Dataset(str(stage.out), stage.fingerprint)
+"""
+
+
+@pytest.mark.parametrize(("version", "expected"), [(1, "a"), (2, "A")])
+def test_a_stage_is_known_by_name_and_version_wherever_its_function_is(
+    version: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"moved_{version}"
+    (tmp_path / f"{module}.py").write_text(MOVED.format(version=version))
+    monkeypatch.syspath_prepend(tmp_path)
+    for function in (write, import_module(module).put_down):
+        run = Run(config(tmp_path), "r")
+        with run.open():
+            made = run.stage("one", function, "a")
+    assert text(made) == expected
+    started = [entry for entry in run.ledger.entries if entry.get("stage") == "one" and entry["state"] == "started"]
+    assert len(started) == version
+
+
+def test_every_stage_function_has_a_name_of_its_own_and_a_plan() -> None:
+    found = {
+        id(value.do): value
+        for module in walk_packages(tsalign.__path__, "tsalign.")
+        if module.name not in SLOW_TO_IMPORT
+        for value in vars(import_module(module.name)).values()
+        if isinstance(value, StageFunction)
+    }
+    names = [function.name for function in found.values()]
+    assert len(names) > 20
+    assert sorted(names) == sorted(set(names))
+    assert [function.name for function in found.values() if function._expect is None] == []
 
 
 def test_the_seed_is_an_input_and_resources_are_not(tmp_path: Path) -> None:
