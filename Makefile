@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart install check test test-slow lint lock
+.PHONY: quickstart install check test test-slow lint docs lock
 
 quickstart: install
 	$(BIN)/tsalign quickstart
@@ -35,6 +35,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: install
+	$(BIN)/python -m tsalign.recipes.reference docs/config.md
 
 # The torch line loses its build suffix: each machine takes the build that it is offered.
 lock: requirements/exclude.txt

@@ -65,7 +65,7 @@ def find(name: str) -> Procedure:
 
 
 class DirectConfig(ConfigModel):
-    """Nothing to choose."""
+    """Keys of the procedure `direct`: none."""
 
 
 def direct(it: Iteration, asked: Asked, config: DirectConfig | None = None) -> dict[str, Dataset]:

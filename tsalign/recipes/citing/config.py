@@ -52,7 +52,7 @@ class CITINGConfig(AlignConfig):
     method: Literal["citing", "revision-sft", "sft", "rubric-sft"] = Field(
         "citing",
         description="`citing`: learn to revise one's own draft. Controls: `revision-sft`: learn the revisions "
-        "without a draft; `sft`: learn demonstrations; `rubric-sft`: learn demonstrations with the rubric in the prompt.",
+        "without a draft; `sft`: learn demonstrations; `rubric-sft`: learn them with the rubric in the prompt.",
     )
     demonstrations: str | None = Field(
         None, description="File with a reply to every prompt, for methods `sft` and `rubric-sft`. None: there is none."
