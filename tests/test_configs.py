@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from typer.testing import CliRunner
 import tsalign
 from tsalign.api import load
 from tsalign.cli import app
+from tsalign.config import parse_assignments
+from tsalign.recipes import find
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -36,6 +40,20 @@ def test_configs_are_valid_and_planned(path: Path) -> None:
 
 def test_every_recipe_has_a_config_at_the_scale_of_its_paper() -> None:
     assert {load(path, {}).recipe for path in CONFIGS if path.stem.endswith("_paper")} == set(PLANNED)
+
+
+@pytest.mark.parametrize("recipe", list(PLANNED))
+def test_the_commands_of_a_recipe_are_valid(recipe: str) -> None:
+    """Each recipe's module opens with the commands for one GPU and for eight."""
+    text = sys.modules[find(recipe).function.__module__].__doc__ or ""
+    commands = [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.startswith("    tsalign run")]
+    assert len(commands) == 2
+    for command, gpus in zip(commands, (1, 8)):
+        _, _, path, *pairs = shlex.split(command)
+        config = load(ROOT / path, parse_assignments(pairs))
+        assert config.recipe == recipe
+        sizes = [config.resources.sample, config.resources.score, config.resources.train_policy]
+        assert max(size.replicas * size.actor_gpus for size in sizes) <= gpus
 
 
 INSTRUCTIONS = [

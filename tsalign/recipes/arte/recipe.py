@@ -1,7 +1,17 @@
-"""ARTE (arXiv 2406.19227): a teacher is aligned with what helps the student learn, then writes its training data.
+r"""ARTE (arXiv 2406.19227): a teacher is aligned with what helps the student learn, then writes its training data.
+
+On one GPU (a smaller teacher), and on eight:
+
+    tsalign run configs/arte_paper.yaml storage=runs tasks=[tasks/bbh] \
+      teacher.model=meta-llama/Meta-Llama-3-8B-Instruct \
+      "resources={sample: {gpus: 1}, score: {gpus: 1}, train_teacher: {gpus: 1}, train_student: {gpus: 1}}"
+    tsalign run configs/arte_paper.yaml storage=runs tasks=[tasks/bbh]
+
+Left out of the paper's method: rationale prompts written by hand for each task (four general ones instead; a task may
+bring its own), and validation questions written by GPT-4 (a task file has to have them).
 
 Ours where the paper is silent: a question pair's completions hold as many questions as the prompt asks for, ties
-between rationales are dropped, drafts of rationales are written at `rationale_temperature`.
+between rationales are dropped, and draft rationales are written at `rationale_temperature`.
 """
 
 from __future__ import annotations
@@ -42,17 +52,21 @@ def arte(run: Run, cfg: ARTEConfig) -> None:
     exam = Answering(texts["arte_answer"], tasks, cfg.shots)
     baseline = run.overlap(run.stage, "baseline", measuring(answer), student, held_out, exam, cfg.answering)
 
+    # Knowledge elicitation: draft questions, and rationales by several techniques.
     drafted = run.stage("drafts", draft, teacher, tasks, texts["arte_questions"], cfg.drafts, cfg.writing)
     by_technique = (techniques(tasks, texts), cfg.drafts, cfg.writing, cfg.rationale_temperature)
     drafts = run.stage("rationales", write_rationales, teacher, drafted, *by_technique)
+    # Preference collection: the student's accuracy with a draft as its only example.
     if cfg.ablation != "random-rationale":
         preference = {"student": ICLAccuracy(student, tasks, texts["arte_answer"], cfg.answering)}
         drafts = run.stage("scores", score, drafts, preference)
+    # Preference alignment of the teacher, and tailored generation by it.
     if cfg.aligned_on:
         teacher = align(run, cfg, teacher, drafts, tasks, texts["arte_questions"])
         asked = run.stage("questions", draft, teacher, tasks, texts["arte_questions"], cfg.drafts, cfg.writing)
         naively = (naive(tasks, texts), cfg.drafts, cfg.writing, 0.0)
         drafts = run.stage("tailored", write_rationales, teacher, asked, *naively)
+    # Supervised fine-tuning of the student.
     choice = CHOICE.get(cfg.ablation, "only")
     rows = run.stage("sft_rows", sft_rows, drafts, choice, texts["arte_answer"], cfg.rows_per_task)
     student = run.stage("student", train, student, [rows], cfg.tune, "student")

@@ -1,7 +1,15 @@
-"""CITING (arXiv 2310.02527): a teacher writes rubrics and revises the policy's answers; the policy learns to do so.
+r"""CITING (arXiv 2310.02527): a teacher writes rubrics and revises the policy's answers; the policy learns to do so.
+
+On one GPU, and on eight; the teacher is an API whose key is in OPENAI_API_KEY:
+
+    tsalign run configs/citing_paper.yaml storage=runs data.prompts=alpaca.jsonl demonstrations=alpaca.jsonl \
+      tune.offload_optimizer=true "resources={sample: {gpus: 1}, score: {gpus: 1}, train_policy: {gpus: 1}}"
+    tsalign run configs/citing_paper.yaml storage=runs data.prompts=alpaca.jsonl demonstrations=alpaca.jsonl
+
+Left out of the paper's method: the first fine-tuning on instructions; the policy comes with it.
 
 Ours where the paper is silent: what a category is, how a rubric is found, the fallback, and the number of passes.
-`method` exchanges what is learnt for a control; each learns from as many rows.
+`method` exchanges what is learned for a control; each learns from as many rows.
 """
 
 from __future__ import annotations
@@ -38,11 +46,13 @@ def citing(run: Run, cfg: CITINGConfig) -> None:
 
     prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
     exam = Exam(run, cfg, base)
+    # Rubric crafting, and rubric matching.
     categories = run.stage("categories", categorise, prompts, cfg.rubrics)
     rubrics = run.stage("rubrics", write_rubrics, teacher, categories, texts["citing_rubric"], cfg.rubrics, cfg.writing)
     matched = run.stage("matched", match, prompts, rubrics)
 
     for it in run.iterations(cfg.iterations):
+        # Curriculum: the current policy answers, the teacher revises by the rubric.
         asked = portion(matched, it.number, cfg.data)
         if cfg.demonstrations and cfg.imitates:
             rows = it.stage("demonstrations", demonstrate, asked, cfg.demonstrations, cfg.sampling.k, rewrite)
@@ -51,6 +61,7 @@ def citing(run: Run, cfg: CITINGConfig) -> None:
             revision = Revision(texts["citing_revise"], rewrite)
             limit = cfg.max_failed_fraction
             rows = it.stage("revisions", revise, teacher, drafts, revision, cfg.writing, limit)
+        # Self-revision training: instruction, rubric and own answer -> revision.
         policy = it.stage("policy", train, policy, [rows], cfg.tune, "policy")
         if cfg.preference:
             reference = {"reference": LogProb(base if cfg.preference.reference == "initial" else policy)}

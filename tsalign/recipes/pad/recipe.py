@@ -1,7 +1,16 @@
-"""PAD (arXiv 2502.14272): a policy learns the teacher's distribution over the rankings of its own responses.
+r"""PAD (arXiv 2502.14272): a policy learns the teacher's distribution over the rankings of its own responses.
 
-`tune.objective` also runs the paper's other losses, and DPO and SimPO on the best and the worst response, on the same
-samples and the same teacher scores. Ours: options are asked in both orders, and the loop may be repeated.
+On one GPU, and on eight:
+
+    tsalign run configs/pad_paper.yaml storage=runs data.prompts=prompts.jsonl \
+      "resources={sample: {gpus: 1}, score: {gpus: 1}, train_policy: {gpus: 1}}"
+    tsalign run configs/pad_paper.yaml storage=runs data.prompts=prompts.jsonl
+
+Left out of the paper's method: its way of splitting a ranking into cheaper parts, which is not published; more than
+`tune.group_size` responses are ranked in overlapping groups. Prompts that are too long are dropped, not truncated.
+
+Ours: options are asked in both orders, the loop may be repeated, and there is an optional NLL term. `tune.objective`
+also runs the paper's other losses, and DPO and SimPO on the best and the worst response, on the same samples.
 """
 
 from __future__ import annotations
@@ -36,10 +45,13 @@ def pad(run: Run, cfg: PADConfig) -> None:
     prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
     exam = Exam(run, cfg, base)
     for it in run.iterations(cfg.iterations):
+        # Sampling, and the selection of diverse responses.
         sampled = it.stage("candidates", sample, policy, portion(prompts, it.number, cfg.data), cfg.sampling)
         candidates = it.stage("diverse", diversify, sampled, cfg.keep)
+        # Reward calibration: the teacher's log-likelihood and selection probability.
         scored = it.stage("scores", score, candidates, scorers)
         learnt = it.stage("rankings", rank, scored, cfg.scoring)
+        # Preference distillation, or a baseline.
         if isinstance(cfg.tune, DPOTrainConfig | SimPOTrainConfig):
             learnt = it.stage("pairs", pair, learnt)
         if isinstance(cfg.tune, DPOTrainConfig):

@@ -1,7 +1,17 @@
-"""TS-Align (arXiv 2405.20215): a student proposes the pair, a teacher decides it, both policy and student learn.
+r"""TS-Align (arXiv 2405.20215): a student proposes the pair, a teacher decides it, both policy and student learn.
 
-Ours where the paper is silent: the student is updated before the policy, keeps a replay share of its earlier
-preferences, and `mining.refresh` (off by default) updates it on random pairs before it selects.
+On one GPU, and on eight:
+
+    tsalign run configs/ts_align_1gpu.yaml data.prompts=prompts.jsonl
+    tsalign run configs/ts_align_paper.yaml storage=runs data.prompts=prompts.jsonl teacher.max_replicas=2 \
+      "resources={sample: {replicas: 6, gpus: 1}, score: {replicas: 2, gpus: 1}, mine: {replicas: 2}, \
+      train_policy: {replicas: 4, gpus: 1}, train_student: {replicas: 2, gpus: 1}}"
+
+Left out of the paper's method: adapters; policy and student train all of their weights.
+
+Ours where the paper is silent: the policy's update and the student's both start from this iteration's pairs, side by
+side; the student replays a share of its earlier preferences; ties are dropped; and `mining.refresh` (off by default)
+updates the student on random pairs before it selects.
 """
 
 from __future__ import annotations
@@ -40,9 +50,11 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
         for it in run.iterations(cfg.iterations):
             before, refresh = student, cfg.mining.refresh
             replay = (earlier, cfg.distill.replay)
+            # Candidates: the current policy samples K responses.
             writer = base if cfg.mining.strategy == "off-policy" else policy
             candidates = it.stage("candidates", sample, writer, portion(prompts, it.number, cfg.data), cfg.sampling)
 
+            # Preliminary pair: the student scores all K; its best and worst go to the teacher, which re-ranks the two.
             preferences = []
             if refresh:
                 fresh = it.stage("fresh_preferences", mine, candidates, teacher, RANDOM, share=(0.0, refresh))
@@ -53,11 +65,13 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
                 candidates = it.stage("scores", score, candidates, ranker, share=(refresh, 1.0))
             preferences.append(it.stage("preferences", mine, candidates, teacher, cfg.mining))
 
+            # Student update: the teacher's order is distilled into the student.
             learning = None
             if cfg.mining.strategy != "student-only" and not refresh:
                 learning = run.overlap(
                     it.stage, "student", train, student, preferences, cfg.distill, "student", *replay
                 )
+            # Policy update: DPO on the same pairs.
             reference = {"reference": LogProb(base if cfg.tune.reference == "initial" else policy)}
             pairs = [it.stage(f"reference_{i}", score, part, reference) for i, part in enumerate(preferences)]
             policy = it.stage("policy", train, policy, pairs, cfg.tune, "policy")
