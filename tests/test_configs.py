@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import sys
 from pathlib import Path
 
@@ -14,28 +15,50 @@ import tsalign
 from tsalign.api import load
 from tsalign.cli import app
 from tsalign.config import parse_assignments
-from tsalign.recipes import find
+from tsalign.recipes import find, with_quickstart
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
-# Prompts that are here instead of the bucket's, and a line that only the plan of that recipe has.
+QUICKSTARTS = [find(name).quickstart for name in with_quickstart()]
+# Prompts that are here instead of those that are not, and a total that only the plan of that recipe has.
 PLANNED = {
-    "ts-align": ("data.prompts=toy:train", "teacher calls, mining"),
+    "ts-align": ("data.prompts=toy:train", "teacher calls"),
     "pad": ("data.prompts=toy:train", "teacher questions"),
-    "arte": ("tasks=[toy:arte]", "student answers to drafts"),
+    "arte": ("tasks=[toy:arte]", "teacher rationales"),
     "citing": ("data.prompts=toy:train", "teacher revisions"),
 }
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a machine without a network and without the clouds' packages, in an empty folder."""
+
+    def unreachable(*_: object) -> None:
+        raise AssertionError("a plan asked the network")
+
+    for package in ("s3fs", "gcsfs"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("path", [*CONFIGS, *QUICKSTARTS], ids=lambda path: f"{path.parent.stem}/{path.stem}")
 def test_configs_are_valid_and_planned(path: Path) -> None:
     prompts, expected = PLANNED[load(path, {}).recipe]
-    result = CliRunner().invoke(app, ["plan", str(path), prompts])
-    assert result.exit_code == 0, result.output
-    assert expected in result.stdout
-    assert "Nothing was started." in result.stdout
+    as_it_is = CliRunner().invoke(app, ["plan", str(path)])
+    assert as_it_is.exit_code == 0, as_it_is.output
+    # What is not here is named, and what depends on it is unknown.
+    assert ("not counted" in as_it_is.stdout) == ("unknown" in as_it_is.stdout) == (path in CONFIGS)
+    counted = CliRunner().invoke(app, ["plan", str(path), prompts])
+    assert counted.exit_code == 0, counted.output
+    assert "unknown" not in counted.stdout
+    for result in (as_it_is, counted):
+        assert expected in result.stdout
+        assert "Nothing was started." in result.stdout
 
 
 def test_every_recipe_has_a_config_at_the_scale_of_its_paper() -> None:

@@ -149,9 +149,12 @@ def plan(config: Config, overrides: Overrides = None) -> None:
     """What a run would do and need; starts nothing."""
     from tsalign.api import load
     from tsalign.config import parse_assignments
-    from tsalign.plan import plan_tables
+    from tsalign.recipes import find
+    from tsalign.report.plan_table import plan_table
+    from tsalign.runs import dry_run
 
-    out.print(plan_tables(load(config, parse_assignments(overrides or []))))
+    loaded = load(config, parse_assignments(overrides or []))
+    out.print(plan_table(loaded, dry_run.plan(loaded, find(loaded.recipe).function)), highlight=False)
 
 
 @app.command()

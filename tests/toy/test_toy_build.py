@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from planned import check_against_plan
 
 from tsalign.config import ModelConfig
 from tsalign.runs.artifacts import model_from
@@ -58,3 +59,4 @@ def test_a_short_build_makes_all_models(tmp_path: Path, ray_session: None, monke
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= made
     config = (tmp_path / "assets" / "teacher" / "config.json").read_text()
     assert config == (toy.ASSETS / "teacher" / "config.json").read_text()
+    check_against_plan(tmp_path / "assets-build")

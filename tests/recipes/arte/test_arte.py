@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planned import check_against_plan
 
 from tsalign import api
 from tsalign.common.errors import TsalignError
 from tsalign.config import ModelConfig, WritingConfig
 from tsalign.data.shards import iterate, write_rows
 from tsalign.engines import Completion, Failed, Request
-from tsalign.plan import plan
 from tsalign.prompts.parsers import Unparsed, questions
 from tsalign.recipes import find
 from tsalign.recipes.arte.config import DraftConfig, PairConfig
@@ -265,26 +265,9 @@ def test_the_recipe_end_to_end(ray_session: None, tmp_path: Path, monkeypatch: p
     assert len(list(iterate([Dataset(str(folder / "selected_items"), "")]))) == 4 * len(TUNE_TASKS)
     assert len(list(iterate([Dataset(str(folder / "sft_rows"), "")]))) == 8 * len(TUNE_TASKS)
     assert (folder / "teacher" / "model.safetensors").exists()
+    check_against_plan(folder)
 
 
 def test_more_rows_than_drafts_are_refused() -> None:
     with pytest.raises(TsalignError, match="rows_per_task: 99 of 48"):
         api.load(find("arte").quickstart, {"rows_per_task": 99})
-
-
-def test_the_plan_counts_what_each_ablation_asks_for() -> None:
-    amounts = {
-        name: {
-            what: count.each
-            for what, count in plan(api.load(find("arte").quickstart, {"ablation": name})).counts.items()
-        }
-        for name in ("arte", "original-teacher", "random-rationale")
-    }
-    whole = amounts["arte"]
-    assert (whole["tasks"], whole["draft questions"], whole["draft rationales"]) == (8, 8 * 48, 8 * 48 * 4)
-    assert whole["student answers to drafts"] == 8 * 48 * 4 * 12
-    assert (whole["question pairs"], whole["rationale pairs"]) == (8 * 40, 8 * 48)
-    assert {plan["training rows"] for plan in amounts.values()} == {8 * 8}
-    assert amounts["original-teacher"]["tailored rationales"] == 0
-    assert amounts["original-teacher"]["student answers to drafts"] == whole["student answers to drafts"]
-    assert amounts["random-rationale"]["student answers to drafts"] == 0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from planned import check_against_plan
 from upath import UPath
 
 import tsalign
@@ -373,6 +374,7 @@ def test_the_recipe_in_small(tmp_path: Path, ray_session: None, monkeypatch: pyt
     rows = [row for shard in Dataset(str(place / "revisions"), "").shards() for row in read_rows(shard)]
     assert len(rows) == 64
     assert all(row["rubric"] == RUBRICS[row["category"]] for row in rows)
+    check_against_plan(folder)
     assert (place / "preferring" / "model.safetensors").exists()
 
 

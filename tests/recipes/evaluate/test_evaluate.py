@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from planned import check_against_plan
 from typer.testing import CliRunner
 
 from tsalign.cli import app
@@ -25,3 +26,4 @@ def test_two_models_on_the_same_prompts(tmp_path: Path, ray_session: None, monke
     assert set(summary["scores"]["base"]) == {"add", "sort", "reverse", "count", "upper", "max", "date"}
     assert summary["scores"]["base"] == summary["scores"]["policy"]
     assert "50.0 %" in result.stdout
+    check_against_plan(tmp_path / "runs/self")

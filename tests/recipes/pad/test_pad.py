@@ -14,6 +14,7 @@ import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from planned import check_against_plan
 
 import tsalign
 from tsalign.config import SamplingConfig
@@ -366,6 +367,7 @@ def test_a_small_run_and_dpo_on_the_same_scores(
     assert kept + done["1/diverse"]["alike"] == 64
     assert done["1/scores"]["choice_calls"] == kept * 6
     assert done["1/scores"]["choice_tokens"] > done["1/scores"]["logprob_tokens"] > 0
+    check_against_plan(tmp_path / "runs/small")
 
     # The same run with another objective goes on from the teacher's scores.
     tsalign.run({**CONFIG, "run": "small"}, tune__objective="dpo", tune__beta=1.0)
@@ -373,6 +375,7 @@ def test_a_small_run_and_dpo_on_the_same_scores(
     begun = {entry["stage"] for entry in again[len(stages) :] if entry.get("state") == "started"}
     assert {"1/pairs", "1/reference", "1/policy", "1/evaluation"} <= begun
     assert begun.isdisjoint({"prompts", "base_answers", "1/candidates", "1/diverse", "1/scores", "1/rankings"})
+    check_against_plan(tmp_path / "runs/small")
     metrics = [json.loads(line) for line in (tmp_path / "runs/small/metrics.jsonl").read_text().splitlines()]
     losses = [m for m in metrics if m["stage"] == "policy" and "loss" in m]
     assert 0 < losses[0]["divergence"] < math.log(2)

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from planned import check_against_plan
 from upath import UPath
 
 from tsalign.common.storage import read_lines
@@ -128,6 +129,10 @@ def test_the_summary_is_complete(folder: Path) -> None:
     assert set(iteration["reports"]["agreement"]["trends"]["student ~ teacher"]) == {"before", "after"}
     stages = {"candidates", "scores", "preferences", "student", "reference_0", "policy", "answers", "evaluation"}
     assert stages <= set(iteration["seconds"])
+
+
+def test_the_plan_is_what_was_run(folder: Path) -> None:
+    check_against_plan(folder / "runs" / "whole")
 
 
 def test_preferences_tell_where_they_come_from_and_trl_reads_them(folder: Path) -> None:

@@ -1,0 +1,137 @@
+"""A plan for the terminal: who works, in which stages, on how many actors, and what that comes to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from tsalign.config import EvaluationConfig, Placement, RunConfig, SamplePlacement, SamplingConfig
+from tsalign.runs.plan import Amount, Need, Plan, plus
+
+IN_MILLIONS = 10_000_000  # amounts from here on
+
+
+def plan_table(config: RunConfig, plan: Plan) -> RenderableType:
+    """What a run with this config would do: models, stages, totals, and the resources that it needs at the peak."""
+    last = _iterations(plan)
+    rounds = f", {last} iteration{'s' * (last > 1)}" if last else ""
+    where = escape(f"{config.storage}/{config.run or '<recipe and time>'}")
+    cpus, gpus = peak(plan)
+    return Group(
+        f"[bold]{config.recipe}[/]{rounds}, into {where}",
+        *_how_it_writes(config),
+        "",
+        _roles(plan),
+        "",
+        _stages(plan, last),
+        "",
+        _totals(plan, last),
+        "",
+        *(escape(f"not counted: {location} ({why})") for location, why in plan.uncounted.items()),
+        f"at the peak: {cpus:g} CPU, {gpus:g} GPU. Nothing was started.",
+    )
+
+
+def peak(plan: Plan) -> tuple[float, float]:
+    """CPUs and GPUs of the largest stage, with the services that it asks."""
+    cpus, gpus = 0.0, 0.0
+    for _, needs in _by_stage(plan.needs):
+        place = needs[0].placement  # a stage's models are all in its actors
+        asked = [service for service in plan.services if service.who in {need.who for need in needs}]
+        cpus = max(cpus, place.replicas * place.cpus + sum(one.replicas * one.cpus for one in asked))
+        gpus = max(gpus, place.replicas * place.actor_gpus + sum(one.replicas * one.gpus for one in asked))
+    return cpus, gpus
+
+
+def totals(plan: Plan) -> dict[str, list[Amount]]:
+    """Such as `policy completions` -> how many outside the iterations, in the first iteration, in the second, ...
+
+    What it takes to measure the run is apart from what the alignment takes, and comes last.
+    """
+    found: dict[str, list[Amount]] = defaultdict(lambda: [0.0] * (1 + _iterations(plan)))
+    for need in sorted((need for need in plan.needs if need.who), key=lambda need: need.measures):
+        for unit, amount in need.work.items():
+            amounts = found[f"{need.who} {unit}" + ", measuring" * need.measures]
+            amounts[need.iteration] = plus(amounts[need.iteration], amount)
+    return dict(found)
+
+
+def _iterations(plan: Plan) -> int:
+    return max((need.iteration for need in plan.needs), default=0)
+
+
+def _by_stage(needs: Iterable[Need]) -> Iterator[tuple[str, list[Need]]]:
+    for (_, name), own in groupby(needs, key=lambda need: (need.iteration, need.stage)):
+        yield name, list(own)
+
+
+def _how_it_writes(config: RunConfig) -> Iterator[str]:
+    for name, part in vars(config).items():
+        if isinstance(part, SamplingConfig):
+            length = f"up to {part.max_tokens:,} tokens"
+            yield f"{name}: engine {part.engine}, {part.k} a prompt, temperature {part.temperature:g}, {length}"
+        elif isinstance(part, EvaluationConfig):
+            at = ", ".join(f"{temperature:g}" for temperature in part.temperatures)
+            yield escape(f"{name}: judged by {part.judge}, {part.k} a prompt, temperature {at}")
+
+
+def _roles(plan: Plan) -> Table:
+    table = _table("role", "model", "runs as")
+    for role in dict.fromkeys(plan.roles):
+        table.add_row(role.who, escape(role.model), escape(role.runs_as))
+    return table
+
+
+def _stages(plan: Plan, last: int) -> Table:
+    """The stages outside the iterations, then those of the last one."""
+    table = _table("stage", "who", "actors", "work, at most")
+    for iteration, title in {0: "once", last: f"iteration {last} of {last}"}.items():
+        if last:
+            table.add_row(f"[dim]{title}[/]")
+        for name, needs in _by_stage(need for need in plan.needs if need.iteration == iteration):
+            actors = _actors(needs[0].placement)
+            for who, own in groupby(needs, key=lambda need: need.who):
+                table.add_row(name, who, actors, escape(_work(list(own))))
+                name = actors = ""
+    return table
+
+
+def _actors(place: Placement) -> str:
+    gpus = f", {place.actor_gpus:g} GPU" if place.gpus else ""
+    split = place.tensor_parallel if isinstance(place, SamplePlacement) else 1
+    parallel = f", tensor parallel {split}" if split > 1 else ""
+    return f"{place.replicas} x {place.cpus:g} CPU{gpus}{parallel}"
+
+
+def _work(needs: list[Need]) -> str:
+    """All that one model or service does in a stage."""
+    amounts = [f"{_shown(amount)} {unit}" for need in needs for unit, amount in need.work.items()]
+    return ", ".join([*amounts, *(need.note for need in needs if need.note)])
+
+
+def _totals(plan: Plan, last: int) -> Table:
+    columns = ("once", f"iteration {last}", "in total") if last else ("in total",)
+    table = _table("at most", *columns, numbers_from=1)
+    for what, amounts in totals(plan).items():
+        parts = [amounts[0], amounts[-1]] if last else []
+        table.add_row(what, *map(_shown, [*parts, plus(*amounts)]))
+    return table
+
+
+def _shown(amount: Amount) -> str:
+    if amount is None:
+        return "unknown"
+    return f"{amount / 1e6:,.1f} M" if amount >= IN_MILLIONS else f"{amount:,.0f}"
+
+
+def _table(*columns: str, numbers_from: int = 99) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for place, name in enumerate(columns):
+        last = place == len(columns) - 1
+        table.add_column(name, justify="right" if place >= numbers_from else "left", no_wrap=not last)
+    return table
