@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.config import CustomTrainConfig
@@ -30,6 +30,8 @@ class GroupReward:
 
     model: Literal["reward"] = "reward"
     per: Literal["example"] = "example"
+    sides = ()
+    values = "score, right tokens as bits"
 
     def __init__(self, config: CustomTrainConfig) -> None:
         """Nothing to choose."""
@@ -43,8 +45,8 @@ class GroupReward:
         values = [value for score, (_, r) in zip(row["scores"], pairs) for value in (score, float(matches(r, right)))]
         return Example([p + r for p, r in pairs], [len(r) for _, r in pairs], values)
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over the groups; reports pair accuracy and token loss."""
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum over the groups; reports pair accuracy, scores of both sides, and token loss."""
         target, right = batch.values.view(-1, 2).T
         output = model(**batch.padded._asdict(), use_cache=False, output_hidden_states=True)
         scores, examples = output.logits[:, 0].float(), len(batch.weight)
@@ -64,7 +66,12 @@ class GroupReward:
         size = torch.bincount(batch.group, minlength=examples)[batch.group]
         token_loss = (per_text * batch.weight[batch.group] / size).sum()
 
-        report = {"accuracy": ((gap > 0).float() * share).sum(), "token_loss": token_loss.detach()}
+        report = {
+            "accuracy": ((gap > 0).float() * share).sum(),
+            "better_score": (scores[better].detach() * share).sum(),
+            "worse_score": (scores[worse].detach() * share).sum(),
+            "token_loss": token_loss.detach(),
+        }
         return (logistic(gap, margin=0.0) * share).sum() + token_loss, report
 
 

@@ -158,11 +158,13 @@ def test_the_objective_is_the_loss_of_mean_logprobs(models: dict[str, Model]) ->
     examples = [objective.encode(row, tokenizer) for row in rows]
 
     def loss(chosen: list[Example], weights: list[float]) -> float:
+        nonlocal report
         batch = collate(chosen, weights, padding_id(tokenizer), torch.device("cpu"))
         total, report = objective.loss(model.eval(), batch)
-        assert set(report) == {"divergence", "nll", "accuracy"}
+        assert set(report) == {"divergence", "nll", "accuracy", "best_reward", "worst_reward"}
         return total.item()
 
+    report: dict[str, torch.Tensor] = {}
     alone = [loss([example], [1.0]) for example in examples]
     assert loss(examples, [1.0, 1.0, 1.0]) == pytest.approx(sum(alone), abs=1e-5)
     assert loss(examples, [1.0, 0.0, 1.0]) == pytest.approx(alone[0] + alone[2], abs=1e-5)
@@ -175,6 +177,10 @@ def test_the_objective_is_the_loss_of_mean_logprobs(models: dict[str, Model]) ->
         means.append(sum(taken) / length)
     expected = jensen_shannon(3 * double(means), double(examples[2].values)).item() - 0.5 * means[0]
     assert alone[2] == pytest.approx(expected, abs=1e-5)
+    # and the student's scores of the responses that the teacher likes best and least, the first and the last
+    loss([examples[2]], [1.0])
+    assert report["best_reward"].item() == pytest.approx(3 * means[0], abs=1e-5)
+    assert report["worst_reward"].item() == pytest.approx(3 * means[-1], abs=1e-5)
 
 
 def candidate_set(task: Any, texts: list[str], **scores: list[float]) -> dict[str, Any]:

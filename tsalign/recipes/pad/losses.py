@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.data.chat import sampled_or_encoded
@@ -43,6 +44,8 @@ class PAD:
 
     model: Literal["causal"] = "causal"
     per: Literal["example"] = "example"
+    sides = ()
+    values = "teacher score"
 
     def __init__(self, divergence: Loss, config: PADTrainConfig) -> None:
         self.divergence, self.beta, self.nll, self.size = divergence, config.beta, config.nll, config.group_size
@@ -55,20 +58,28 @@ class PAD:
         ]
         return Example([p + r for p, r in pairs], [len(r) for _, r in pairs], list(row["score.teacher"]))
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over the prompts; reports divergence, NLL, and how often student and teacher agree on a pair's order."""
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum over the prompts; reports divergence, NLL, how often student and teacher agree on a
+        pair's order, and the student's scores of the responses that the teacher likes best and least.
+        """
         means = response_logps(model, batch.padded, batch.response_lengths).sum(1) / batch.response_lengths
         sizes = torch.bincount(batch.group, minlength=len(batch.weight))
-        total, report = means.new_zeros(()), {name: means.new_zeros(()) for name in ("divergence", "nll", "accuracy")}
+        total, report = means.new_zeros(()), defaultdict[str, Tensor](lambda: means.new_zeros(()))
         for size in sizes.unique().tolist():  # prompts with equally many responses together
             weight, own = batch.weight[sizes == size], (sizes == size)[batch.group]
             student, teacher = means[own].view(-1, size), batch.values[own].view(-1, size)
             divergence = decomposed(self.divergence, self.beta * student, teacher, self.size)
-            nll = -student.gather(1, teacher.argmax(1, keepdim=True))[:, 0]
-            total = total + ((divergence + self.nll * nll) * weight).sum()
-            values = {"divergence": divergence, "nll": nll, "accuracy": concordance(student, teacher)}
+            best, worst = (student.gather(1, at[:, None])[:, 0] for at in (teacher.argmax(1), teacher.argmin(1)))
+            total = total + ((divergence - self.nll * best) * weight).sum()
+            values = {
+                "divergence": divergence,
+                "nll": -best,
+                "accuracy": concordance(student, teacher),
+                "best_reward": self.beta * best,
+                "worst_reward": self.beta * worst,
+            }
             for name, value in values.items():
-                report[name] += (value.detach() * weight).sum()
+                report[name] = report[name] + (value.detach() * weight).sum()
         return total, report
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.common import registry
@@ -25,11 +25,22 @@ class Objective(Protocol):
     def per(self) -> Literal["example", "token"]:
         """What the loss is a mean over."""
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Names of an example's sequences, such as chosen and rejected; empty where they are numbered."""
+
+    @property
+    def values(self) -> str:
+        """What an example's values are, in words; empty where they mean nothing."""
+
     def encode(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Example | None:
         """A row as an example; None where the row teaches nothing."""
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum over the batch, float32 scalar, and sums per example to report."""
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum over the batch, float32 scalar, and sums per example to report.
+
+        Where a loss compares, it reports the rewards of both sides.
+        """
 
 
 OBJECTIVES = {

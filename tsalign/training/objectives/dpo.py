@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.config import DPOTrainConfig
@@ -48,6 +48,8 @@ class DPO:
 
     model: Literal["causal"] = "causal"
     per: Literal["example"] = "example"
+    sides = ("chosen", "rejected")
+    values = "reference log-prob"
 
     def __init__(self, config: DPOTrainConfig) -> None:
         self.beta, self.nll = config.beta, config.nll
@@ -57,17 +59,19 @@ class DPO:
         ids, lengths = sequences(row, tokenizer)
         return Example(ids, lengths, list(row["score.reference"]))
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over the pairs; reports margins, accuracy, and chosen and rejected log-probs apart."""
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum over the pairs; reports margins, accuracy, and implicit rewards and log-probs of each side."""
         logps = response_logps(model, batch.padded, batch.response_lengths).sum(1).view(-1, 2)  # [B, 2]
         preference, implicit = dpo_loss(logps, batch.values.view(-1, 2), self.beta)
         nll = -logps[:, 0] / batch.response_lengths.view(-1, 2)[:, 0]
-        margin = (implicit[:, 0] - implicit[:, 1]).detach()
+        chosen, rejected = implicit.detach().T
         report = {
             "dpo": preference.detach(),
             "nll": nll.detach(),
-            "margin": margin,
-            "accuracy": (margin > 0).float(),
+            "margin": chosen - rejected,
+            "accuracy": (chosen > rejected).float(),
+            "chosen_reward": chosen,
+            "rejected_reward": rejected,
             "chosen_logp": logps[:, 0].detach(),
             "rejected_logp": logps[:, 1].detach(),
         }

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.config import LogisticTrainConfig, MarginRankingTrainConfig
@@ -41,6 +41,8 @@ class PairwiseRanking:
 
     model: Literal["reward"] = "reward"
     per: Literal["example"] = "example"
+    sides = ()
+    values = "target"
 
     def __init__(self, pair_loss: Callable[[Tensor, float], Tensor], margin: float) -> None:
         self.pair_loss, self.margin = pair_loss, margin
@@ -56,14 +58,19 @@ class PairwiseRanking:
         pairs = [encode_pair(tokenizer, row["prompt"], text) for text in texts]
         return Example([p + r for p, r in pairs], [len(r) for _, r in pairs], values)
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over the examples of the mean over their pairs; reports pair accuracy and mean gap."""
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum over the examples of the mean over their pairs; reports pair accuracy, both sides' scores, their gap."""
         scores = rewards(model, batch.padded)
         better, worse = ordered_pairs(batch.values, batch.group)
         example = batch.group[better]
         share = batch.weight[example] / torch.bincount(example, minlength=len(batch.weight))[example]
         gap = scores[better] - scores[worse]
-        report = {"accuracy": (gap > 0).float(), "margin": gap.detach()}
+        report = {
+            "accuracy": (gap > 0).float(),
+            "margin": gap.detach(),
+            "better_score": scores[better].detach(),
+            "worse_score": scores[worse].detach(),
+        }
         total = (self.pair_loss(gap, self.margin) * share).sum()
         return total, {name: (value * share).sum() for name, value in report.items()}
 

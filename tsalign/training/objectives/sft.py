@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.config import TrainConfig
@@ -21,6 +21,8 @@ class SFT:
 
     model: Literal["causal"] = "causal"
     per: Literal["token"] = "token"
+    sides = ("completion",)
+    values = ""
 
     def __init__(self, config: TrainConfig) -> None:
         pass
@@ -30,7 +32,7 @@ class SFT:
         prompt, response = encode_pair(tokenizer, row["prompt"], row["completion"])
         return Example([prompt + response], [len(response)], [0.0])
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the response tokens' negative log-probs."""
         nll = -response_logps(model, batch.padded, batch.response_lengths).sum(1)  # [S], one sequence an example
         return (nll * batch.weight).sum(), {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.config import SimPOTrainConfig
@@ -28,6 +28,8 @@ class SimPO:
 
     model: Literal["causal"] = "causal"
     per: Literal["example"] = "example"
+    sides = ("chosen", "rejected")
+    values = ""
 
     def __init__(self, config: SimPOTrainConfig) -> None:
         self.beta, self.gamma, self.nll = config.beta, config.gamma, config.nll
@@ -37,13 +39,19 @@ class SimPO:
         ids, lengths = sequences(row, tokenizer)
         return Example(ids, lengths, [0.0, 0.0])
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over the pairs; reports the loss, the NLL, and the margin of mean log-probs."""
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum over the pairs; reports loss, NLL, margin of mean log-probs, and beta times the mean as reward."""
         sums = response_logps(model, batch.padded, batch.response_lengths).sum(1)
         means = (sums / batch.response_lengths).view(-1, 2)
         preference, nll = simpo_loss(means, self.beta, self.gamma), -means[:, 0]
-        margin = (means[:, 0] - means[:, 1]).detach()
-        report = {"simpo": preference.detach(), "nll": nll.detach(), "margin": margin}
-        report["accuracy"] = (margin > 0).float()
+        chosen, rejected = means.detach().T
+        report = {
+            "simpo": preference.detach(),
+            "nll": nll.detach(),
+            "margin": chosen - rejected,
+            "accuracy": (chosen > rejected).float(),
+            "chosen_reward": self.beta * chosen,
+            "rejected_reward": self.beta * rejected,
+        }
         total = ((preference + self.nll * nll) * batch.weight).sum()
         return total, {name: (value * batch.weight).sum() for name, value in report.items()}
