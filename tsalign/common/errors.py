@@ -26,7 +26,6 @@ def _original(error: BaseException | None) -> TsalignError | None:
     # What Ray Core re-raises is of a class made from both RayTaskError and ours; its cause is the original.
     if error is None or type(error) is TsalignError:
         return error
-    failures = getattr(error, "worker_failures", {}).values()  # Ray Train's WorkerGroupError
-    wrapped = [getattr(failure, "_base_exc", failure) for failure in failures]
-    inner = [*wrapped, getattr(error, "cause", None), error.__cause__]
+    # Ray Train's ControllerError carries what one of its callbacks raised.
+    inner = [getattr(error, "controller_failure", None), getattr(error, "cause", None), error.__cause__]
     return next(filter(None, map(_original, inner)), None)

@@ -14,7 +14,7 @@ from tsalign.common.errors import TsalignError
 from tsalign.config import ResourceConfig
 from tsalign.runs.terminal import Bar
 
-Phase = Literal["start", "load", "work", "commit"]
+Phase = Literal["start", "load", "encode", "work", "commit"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Stage:
     Attributes:
         bar: its line in the terminal.
         phases: seconds by phase, as the ledger has them: `start` until the first actor begins to load, `load` what
-            it needs, `work`, `commit` what was made. Of actors side by side, those of the one that took longest.
+            it needs, `encode` the rows of a training, `work`, `commit` what was made. Of actors side by side, those
+            of the one that took longest.
     """
 
     run: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -105,14 +104,3 @@ def _open(file: UPath) -> pa.Table:
     if file.protocol:
         return pa.ipc.open_file(pa.BufferReader(file.read_bytes())).read_all()
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-
-
-def sample_replay(rows: Iterator[Any], count: int, seed: int) -> list[Any]:
-    """`count` rows drawn uniformly from a stream of unknown length (reservoir sampling)."""
-    rng, kept = random.Random(seed), []
-    for index, row in enumerate(rows):
-        if index < count:
-            kept.append(row)
-        elif (slot := rng.randint(0, index)) < count:
-            kept[slot] = row
-    return kept

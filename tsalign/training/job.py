@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ray.util.queue import Queue
+from upath import UPath
 
 from tsalign.config import TrainConfig
 from tsalign.runs.artifacts import Dataset, Model
@@ -27,9 +27,7 @@ class Job:
     out: str
     reports: Queue
 
-
-def train_worker(settings: dict[str, Any]) -> None:
-    """What Ray Train calls in each worker. DeepSpeed is imported there only: it takes seconds."""
-    from tsalign.training.loop import run
-
-    run(settings["job"])
+    @property
+    def failure(self) -> UPath:
+        """Where a worker leaves the message of an error that another try cannot undo."""
+        return UPath(self.work) / "failure.txt"

@@ -63,7 +63,10 @@ def micro_batches(
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The rate of step 0, 1, ...: linear warm-up, then cosine, linear, or no decay to zero."""
+    """The rate of step 0, 1, ...: linear warm-up, then cosine, linear, or no decay to zero.
+
+    The shapes of `transformers.get_scheduler`, but step 0 learns (theirs has rate 0), and there is no state to restore.
+    """
     warmup = math.ceil(config.warmup * steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tsalign.common.errors import surfaced
 from tsalign.common.storage import remove
-from tsalign.config import TrainConfig
+from tsalign.config import Placement, TrainConfig
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.plan import PlannedStage, at_most, expected, plus, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.training import objectives
-from tsalign.training.job import Job, train_worker
+from tsalign.training.job import Job
+from tsalign.training.reports import followed
 from tsalign.training.schedule import total_steps
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
 
 
 @stage_function("train")
@@ -41,49 +44,22 @@ def train(
     Raises:
         TsalignError: no row became an example.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-    from ray.util.queue import Queue
-
     placement = getattr(stage.resources, f"train_{role}")
     stage.wait_for(placement.replicas, placement.cpus, placement.gpus)
-    reports = Queue(actor_options={"num_cpus": 0})
-    job = Job(
-        model=model,
-        datasets=list(datasets),
-        replay=list(replay),
-        replay_share=replay_share,
-        objective=objectives.build(config.objective, config),
-        config=config,
-        seed=stage.seed,
-        work=str(stage.work),
-        out=str(stage.out),
-        reports=reports,
-    )
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={"job": job},
-        scaling_config=ScalingConfig(
-            num_workers=placement.replicas,
-            use_gpu=placement.gpus > 0,
-            resources_per_worker={"CPU": placement.cpus} | ({"GPU": placement.gpus} if placement.gpus else {}),
-        ),
-        run_config=RunConfig(
-            name=f"workers-{placement.replicas}-zero-{config.zero_stage}",
-            storage_path=str(stage.work),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            failure_config=FailureConfig(max_failures=config.max_failures),
-        ),
-    )
-    follower = threading.Thread(target=_follow, args=(stage, reports), daemon=True)
-    follower.start()
-    try:
-        with surfaced():
-            trainer.fit()
-    finally:
-        reports.put(None)
-        follower.join()
-        reports.shutdown(force=True)
+    with followed(stage) as reports, surfaced():
+        job = Job(
+            model=model,
+            datasets=list(datasets),
+            replay=list(replay),
+            replay_share=replay_share,
+            objective=objectives.build(config.objective, config),
+            config=config,
+            seed=stage.seed,
+            work=str(stage.work),
+            out=str(stage.out),
+            reports=reports,
+        )
+        _trainer(job, placement).fit()
     remove(stage.work)
     return Model(str(stage.out), stage.fingerprint, chat_template=model.chat_template, dtype=model.dtype, role=role)
 
@@ -108,13 +84,37 @@ def _expect_model(
     return stage.model(role)
 
 
-def _follow(stage: Stage, reports: Any) -> None:
-    """Log the workers' reports and move the progress bar until a None comes."""
-    first = reports.get()
-    if first is None:
-        return
-    stage.log(first)
-    stage.bar.count(first["steps"], "steps", done=first["step"])
-    while (report := reports.get()) is not None:
-        stage.log(report)
-        stage.bar.move(report["step"], rate=f"{report['tokens_per_second']:,.0f} tokens/s")
+def _trainer(job: Job, placement: Placement) -> TorchTrainer:
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from tsalign.training.failure import FailFast
+
+    return TorchTrainer(
+        _worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=placement.replicas,
+            use_gpu=placement.gpus > 0,
+            resources_per_worker={"CPU": placement.cpus} | ({"GPU": placement.gpus} if placement.gpus else {}),
+        ),
+        run_config=RunConfig(
+            name=f"workers-{placement.replicas}-zero-{job.config.zero_stage}",
+            storage_path=job.work,
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=job.config.max_failures),
+            callbacks=[FailFast(job.failure)],  # type: ignore[list-item]  # the annotation is Ray Tune's
+        ),
+    )
+
+
+def _worker(settings: dict[str, Job]) -> None:
+    """What Ray Train calls in each worker. DeepSpeed is imported there only: it takes seconds."""
+    from ray.train import get_checkpoint
+
+    from tsalign.training.failure import recorded
+    from tsalign.training.loop import run
+
+    job = settings["job"]
+    with recorded(job.failure):
+        run(job, get_checkpoint())
