@@ -1,4 +1,7 @@
-"""The training loop on real Ray Train and DeepSpeed: ZeRO-2 and ZeRO-3 with two workers, resume, invariances."""
+"""Training on real DeepSpeed: under Ray Train with ZeRO-2, ZeRO-3, a lost worker, an error; the loop in this process.
+
+A worker takes seconds to start, so that what needs no second one runs the loop here, as the only member of its group.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,25 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import (
+    CustomTrainConfig,
     DPOTrainConfig,
     LogisticTrainConfig,
     MarginRankingTrainConfig,
-    RewardTrainConfig,
     SFTTrainConfig,
+    TrainConfig,
 )
 from tsalign.data.loading import load
 from tsalign.data.shards import Shard, write_shard
@@ -32,10 +38,12 @@ from tsalign.scoring.logprob import LogProb
 from tsalign.toy.world import tasks
 from tsalign.training import objectives
 from tsalign.training.examples import Batch
+from tsalign.training.job import Job
+from tsalign.training.objectives.ranking import PairwiseRanking, logistic
 from tsalign.training.objectives.sft import SFT
+from tsalign.training.reports import Begins
 from tsalign.training.stage import train
 
-pytestmark = pytest.mark.usefixtures("ray_session")
 FAST: dict[str, Any] = {"precision": "fp32", "learning_rate": 3e-3, "schedule": "constant", "warmup": 0.0}
 
 
@@ -61,24 +69,74 @@ def dataset(path: Path, rows: list[dict[str, Any]], shards: int = 3) -> Dataset:
     return Dataset(str(path), "data")
 
 
-def losses(log: Any) -> list[float]:
-    return [report["loss"] for report in log.reports if "loss" in report]
+def losses(reports: list[dict[str, float]]) -> list[float]:
+    return [report["loss"] for report in reports if "loss" in report]
 
 
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Callable[..., list[dict[str, float]]]]:
+    """Train in this process, on one core as a worker does; returns what it reported."""
+    from tsalign.training.loop import run
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+    def trained(
+        model: Model,
+        data: Dataset,
+        config: TrainConfig,
+        out: Path,
+        replay: Sequence[Dataset] = (),
+        share: float = 0.0,
+    ) -> list[dict[str, float]]:
+        reports: Any = SimpleQueue()
+        objective = objectives.build(config.objective, config)
+        work = str(out.with_name(f".{out.name}"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOCAL_RANK", "0")
+            run(Job(model, [data], list(replay), share, objective, config, 0, work, str(out), reports))
+        sent = [reports.get() for _ in range(reports.qsize())]
+        assert [report.phase for report in sent if isinstance(report, Begins)] == ["load", "encode", "work", "commit"]
+        return [report for report in sent if not isinstance(report, Begins)]
+
+    yield trained
+    dist.destroy_process_group()
+    torch.set_num_threads(threads)
+
+
+LEARNS: dict[str, Any] = {**FAST, "batch_size": 13, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def learnt(
+    alone: Callable[..., list[dict[str, float]]], models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory
+) -> list[float]:
+    """The losses of a training in one process without ZeRO, each step in one micro-batch."""
+    folder = tmp_path_factory.mktemp("learnt")
+    config = SFTTrainConfig(**LEARNS, batch_tokens=100_000, zero_stage=0)
+    return losses(alone(models["policy"], dataset(folder / "rows", sft_rows(96)), config, folder / "policy"))
+
+
+@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("zero_stage", [2, 3])
-def test_two_workers_learn_and_export(
+def test_two_workers_learn_as_one_and_export(
     zero_stage: int,
+    learnt: list[float],
     models: dict[str, Model],
     make_stage: Callable[..., Any],
     tmp_path: Path,
     released: Callable[[], None],
 ) -> None:
     stage, log = make_stage("policy", workers=2)
-    config = SFTTrainConfig(**FAST, zero_stage=zero_stage, batch_size=16, batch_tokens=200, epochs=2)
+    config = SFTTrainConfig(**LEARNS, zero_stage=zero_stage, batch_tokens=90)
+    began = time.monotonic()
     trained = train(stage, models["policy"], [dataset(tmp_path / "rows", sft_rows(96))], config, "policy")
-    seen = losses(log)
-    assert len(seen) == 12
+    took = time.monotonic() - began
+    seen = losses(log.reports)
+    assert len(seen) == 16
     assert seen[-1] < 0.75 * seen[0]
+    assert seen == pytest.approx(learnt, abs=2e-4)
     # The exported folder loads by the ordinary door, and scores the training rows as the loop last saw them.
     model = AutoModelForCausalLM.from_pretrained(trained.path)
     assert all(torch.isfinite(weight).all() for weight in model.parameters())
@@ -87,71 +145,94 @@ def test_two_workers_learn_and_export(
     start = LogProb(models["policy"], "mean").load()(items)
     assert sum(after) > sum(start)
     assert not stage.work.exists()
+    # The seconds of its phases are all of its time; the first batch is on record.
+    spent = [stage.phases[phase] for phase in ("start", "load", "encode", "work", "commit")]
+    assert all(seconds > 0 for seconds in spent)
+    assert sum(spent) == pytest.approx(took, rel=0.1)
+    first = (Path(trained.path) / "first_batch.txt").read_text()
+    assert any(f" {row['completion']}" in first for row in sft_rows(96))
+    assert first.count("  completion\n") == first.count("example ")
     released()
 
 
+def test_losses_do_not_depend_on_micro_batches(
+    alone: Callable[..., list[dict[str, float]]], learnt: list[float], models: dict[str, Model], tmp_path: Path
+) -> None:
+    config = SFTTrainConfig(**LEARNS, batch_tokens=60, zero_stage=1)
+    reports = alone(models["policy"], dataset(tmp_path / "rows", sft_rows(96)), config, tmp_path / "policy")
+    assert losses(reports) == pytest.approx(learnt, abs=2e-4)
+
+
 def test_dpo_starts_at_ln2_and_lifts_the_margin(
-    models: dict[str, Model], make_stage: Callable[..., Any], tmp_path: Path
+    alone: Callable[..., list[dict[str, float]]], models: dict[str, Model], tmp_path: Path
 ) -> None:
     rows = preference_rows(64)
     reference = LogProb(models["policy"]).load()
     for row in rows:
         row["score.reference"] = reference([Item(row["prompt"], row[s][0]["content"]) for s in ("chosen", "rejected")])
-    stage, log = make_stage("policy")
     config = DPOTrainConfig(**FAST, reference="previous", nll=0.0, batch_size=32, epochs=3)
-    train(stage, models["policy"], [dataset(tmp_path / "rows", rows)], config, "policy")
-    seen = losses(log)
+    reports = alone(models["policy"], dataset(tmp_path / "rows", rows), config, tmp_path / "policy")
+    seen, last = losses(reports), reports[-1]
     assert seen[0] == pytest.approx(math.log(2), abs=1e-5)
     assert seen[-1] < seen[0]
-    assert log["accuracy"] > 0.9
+    assert last["accuracy"] > 0.9
+    assert last["chosen_reward"] > last["rejected_reward"]
+    assert last["chosen_reward"] - last["rejected_reward"] == pytest.approx(last["margin"], abs=1e-5)
 
 
-@pytest.mark.parametrize("config_type", [MarginRankingTrainConfig, LogisticTrainConfig])
+class Own(PairwiseRanking):
+    """An objective that a config names as module:Class."""
+
+    def __init__(self, config: CustomTrainConfig) -> None:
+        super().__init__(logistic, **config.options)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MarginRankingTrainConfig(**FAST, batch_size=16, epochs=3),
+        LogisticTrainConfig(**FAST, batch_size=16, epochs=3),
+        CustomTrainConfig(**FAST, batch_size=16, epochs=3, objective=f"{__name__}:Own", options={"margin": 0.5}),
+    ],
+    ids=["margin_ranking", "logistic", "own"],
+)
 def test_a_student_learns_an_order_and_replays(
-    config_type: type[RewardTrainConfig], models: dict[str, Model], make_stage: Callable[..., Any], tmp_path: Path
+    config: TrainConfig, alone: Callable[..., list[dict[str, float]]], models: dict[str, Model], tmp_path: Path
 ) -> None:
-    stage, log = make_stage("student")
     rows = preference_rows(96)
     new, old = dataset(tmp_path / "new", rows[:64]), dataset(tmp_path / "old", rows[64:])
-    config = config_type(**FAST, batch_size=16, epochs=3)
-    train(stage, models["student"], [new], config, "student", replay=[old], replay_share=0.25)
-    assert log["examples"] == 64 + 16
-    assert log["accuracy"] > 0.9
+    reports = alone(models["student"], new, config, tmp_path / "student", replay=[old], share=0.25)
+    assert reports[0]["examples"] == 64 + 16
+    assert reports[-1]["accuracy"] > 0.9
+    assert reports[-1]["better_score"] > reports[-1]["worse_score"]
 
 
-def test_losses_do_not_depend_on_micro_batches_workers_or_zero(
-    models: dict[str, Model], make_stage: Callable[..., Any], tmp_path: Path
-) -> None:
-    data = dataset(tmp_path / "rows", sft_rows(40))
-    series = {}
-    for name, workers, tokens, zero in (("one", 1, 100_000, 0), ("small", 1, 60, 2), ("two", 2, 90, 1)):
-        stage, log = make_stage(name, workers=workers)
-        config = SFTTrainConfig(**FAST, batch_size=13, batch_tokens=tokens, zero_stage=zero)
-        train(stage, models["policy"], [data], config, "policy")
-        series[name] = losses(log)
-    assert series["small"] == pytest.approx(series["one"], abs=2e-4)
-    assert series["two"] == pytest.approx(series["one"], abs=2e-4)
-
-
+@pytest.mark.usefixtures("ray_session")
 def test_a_cut_training_goes_on_from_its_checkpoint(
-    models: dict[str, Model], make_stage: Callable[..., Any], tmp_path: Path
+    alone: Callable[..., list[dict[str, float]]],
+    models: dict[str, Model],
+    make_stage: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     data = dataset(tmp_path / "rows", sft_rows(80))
-    settings = {**FAST, "batch_size": 10, "checkpoint_steps": 3}
-    whole, whole_log = make_stage("whole")
-    expected = train(whole, models["policy"], [data], SFTTrainConfig(**settings), "policy")
+    settings = {**FAST, "batch_size": 10}
+    expected = alone(models["policy"], data, SFTTrainConfig(**settings), tmp_path / "whole")
 
     cut, cut_log = make_stage("cut")
     marker = tmp_path / "died"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(objectives, "build", lambda _, config: DiesOnce(config, marker, Path(cut.work)))
-        resumed = train(cut, models["policy"], [data], SFTTrainConfig(**settings, max_failures=1), "policy")
+        config = SFTTrainConfig(**settings, checkpoint_steps=3, max_failures=1)
+        resumed = train(cut, models["policy"], [data], config, "policy")
     assert marker.exists()
     # Killed in its fifth step: the second try starts after the checkpoint of the third.
     assert [report["step"] for report in cut_log.reports if "examples" in report] == [0, 3]
-    assert losses(cut_log)[-5:] == pytest.approx(losses(whole_log)[-5:], abs=1e-6)
-    weights = [load(model, "causal", torch.float32)[0].state_dict() for model in (expected, resumed)]
+    assert losses(cut_log.reports)[-5:] == pytest.approx(losses(expected)[-5:], abs=1e-6)
+    whole = Model(str(tmp_path / "whole"), "whole")
+    weights = [load(model, "causal", torch.float32)[0].state_dict() for model in (whole, resumed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    first = [(Path(model.path) / "first_batch.txt").read_text() for model in (whole, resumed)]
+    assert first[0] == first[1]
 
 
 class DiesOnce(SFT):
@@ -171,10 +252,34 @@ class DiesOnce(SFT):
         return super().loss(model, batch)
 
 
-def test_rows_that_are_all_too_long_are_an_error(
+@pytest.mark.usefixtures("ray_session")
+def test_rows_that_are_all_too_long_are_an_error_at_once(
     models: dict[str, Model], make_stage: Callable[..., Any], tmp_path: Path
 ) -> None:
     stage, _ = make_stage("policy")
-    config = SFTTrainConfig(**FAST, max_length=2, max_failures=0)
-    with pytest.raises(TsalignError, match="nothing to train on"):
-        train(stage, models["policy"], [dataset(tmp_path / "rows", sft_rows(6))], config, "policy")
+    tries = tmp_path / "tries"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objectives, "build", lambda _, config: Noted(config, tries))
+        with pytest.raises(TsalignError, match="nothing to train on") as raised:
+            train(
+                stage,
+                models["policy"],
+                [dataset(tmp_path / "rows", sft_rows(6))],
+                SFTTrainConfig(**FAST, max_length=2, max_failures=2),
+                "policy",
+            )
+    assert type(raised.value) is TsalignError
+    assert len(set(tries.read_text().split())) == 1  # no second worker for what cannot succeed
+
+
+class Noted(SFT):
+    """SFT that notes which process encodes."""
+
+    def __init__(self, config: SFTTrainConfig, tries: Path) -> None:
+        super().__init__(config)
+        self.tries = tries
+
+    def encode(self, row: dict[str, Any], tokenizer: Any) -> Any:
+        with self.tries.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return super().encode(row, tokenizer)
