@@ -95,7 +95,7 @@ def test_unequal_prefix_is_explained() -> None:
     forgetful = byte_tokenizer(
         "{% for m in messages %}{% if loop.last %}{{ m.content }}{% else %}(cut){% endif %}{% endfor %}"
     )
-    with pytest.raises(TsalignError, match=r"token by token.*'add 1 and 2'.*'\(cut\)3'.*chat_template"):
+    with pytest.raises(TsalignError, match=r"must stay the same.*'add 1 and 2'.*'\(cut\)3'.*chat_template"):
         encode_pair(forgetful, USER, "3")
 
 
@@ -127,7 +127,7 @@ def test_template_from_text_or_file(tmp_path: Path) -> None:
 
 
 def test_load_errors(tmp_path: Path) -> None:
-    with pytest.raises(TsalignError, match=r"no chat template; set this model's `chat_template`"):
+    with pytest.raises(TsalignError, match=r"no chat template; set its `chat_template`"):
         load_tokenizer(saved(byte_tokenizer(None), tmp_path / "none"))
     good = saved(BYTES, tmp_path / "good")
     with pytest.raises(TsalignError, match=r"/nowhere\.jinja: no such file"):

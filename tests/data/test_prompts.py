@@ -129,11 +129,11 @@ def test_conversations() -> None:
     ("row", "reason"),
     [
         (["hi"], "expected an object, got list"),
-        ({"prompt": None}, "none of prompt, messages, instruction is there"),
+        ({"prompt": None}, "has none of the columns prompt, messages, instruction"),
         ({"prompt": "  "}, "prompt is empty"),
-        ({"prompt": 3}, "prompt must be a list of messages"),
-        ({"messages": "hi"}, "messages must be a list of messages"),
-        ({"messages": []}, "messages must be a list of messages that is not empty"),
+        ({"prompt": 3}, "prompt must be a non-empty list of messages"),
+        ({"messages": "hi"}, "messages must be a non-empty list of messages"),
+        ({"messages": []}, "messages must be a non-empty list of messages"),
         ({"instruction": ["hi"]}, "instruction must be text, got list"),
         ({"instruction": "hi", "input": 3}, "input must be text, got int"),
         ({"prompt": "\ud800"}, "prompt is not valid Unicode"),
@@ -141,8 +141,8 @@ def test_conversations() -> None:
         ({"prompt": [{"role": "tool", "content": "hi"}]}, r"prompt\[0\]: unknown role 'tool'"),
         ({"prompt": [{"role": ["user"], "content": "hi"}]}, "unknown role"),
         ({"prompt": [{"role": "user", "content": None}]}, r"prompt\[0\]\.content must be text, got NoneType"),
-        ({"messages": [{"role": "assistant", "content": "hi"}]}, "messages must end with a user's turn"),
-        ({"messages": [{"role": "system", "content": "hi"}]}, "messages must end with a user's turn"),
+        ({"messages": [{"role": "assistant", "content": "hi"}]}, "messages must end with a user turn"),
+        ({"messages": [{"role": "system", "content": "hi"}]}, "messages must end with a user turn"),
         (
             {"prompt": [{"role": "user", "content": "hi"}, {"role": "system", "content": "hi"}]},
             r"prompt\[1\]: a system message must come first",
@@ -208,14 +208,14 @@ def test_refused_system_message_is_a_bad_row(load: Loader, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("q.jsonl", b'{"question": "hi", "answer": 3}\n', r"q\.jsonl: no column holds.*found question, answer"),
+        ("q.jsonl", b'{"question": "hi", "answer": 3}\n', r"q\.jsonl: no column with.*found question, answer"),
         ("q.json", b'{"prompt": "hi"}', r"q\.json: cannot be read as \.json: expected an array of objects, got dict"),
-        ("q.json", b'{"prompt": "a"}\n{"prompt": "b"}', r"Extra data.*one object a line is named \.jsonl"),
+        ("q.json", b'{"prompt": "a"}\n{"prompt": "b"}', r"Extra data.*name a file with one object per line \.jsonl"),
         ("q.parquet", b"PAR1 not really", r"q\.parquet: cannot be read as \.parquet"),
         ("q.jsonl.gz", b"not gzip", r"q\.jsonl\.gz: cannot be read as \.jsonl"),
         ("q.jsonl.gz", gzip.compress(b'{"prompt": "hi"}\n' * 999)[:-20], r"q\.jsonl\.gz: cannot be read"),
-        ("q.csv", b"prompt\nhi\n", r"q\.csv: cannot tell the format"),
-        ("q.jsonl", b"", r"no prompt is left for training: read 0"),
+        ("q.csv", b"prompt\nhi\n", r"q\.csv: unknown format"),
+        ("q.jsonl", b"", r"no prompts left for training \(read 0"),
     ],
 )
 def test_file_errors(load: Loader, tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -241,7 +241,7 @@ def test_locations(load: Loader, tmp_path: Path) -> None:
     assert [path.name for path in expand(f"{folder}/*/*.jsonl")] == ["c.jsonl"]
     assert [path.name for path in expand(f"{folder}/**/*.jsonl")] == [".d.jsonl", "b.jsonl", "c.jsonl"]
     for missing in (f"{folder}/x.jsonl", f"{folder}/*.parquet", str(tmp_path)):
-        with pytest.raises(TsalignError, match="no prompt file there"):
+        with pytest.raises(TsalignError, match="no prompt file found"):
             expand(missing)
     with pytest.raises(TsalignError, match="toy:nope: no such rows"):
         load("toy:nope")
@@ -320,11 +320,11 @@ def test_evaluation_errors(load: Loader, tmp_path: Path) -> None:
     path = jsonl(tmp_path / "in.jsonl", [{"prompt": "hi"}])
     with pytest.raises(TsalignError, match=r"name a prompt file under evaluation\.sets"):
         load.evaluation(path, {})
-    with pytest.raises(TsalignError, match="give your set another name"):
+    with pytest.raises(TsalignError, match="held_out is the name of the set"):
         load.evaluation(path, {"held_out": path}, eval_fraction=0.1)
-    with pytest.raises(TsalignError, match="evaluation set held_out: no prompt is left"):
+    with pytest.raises(TsalignError, match="evaluation set held_out: no prompts left"):
         load.evaluation(path, {}, eval_fraction=1e-9)
-    with pytest.raises(TsalignError, match=r"no prompt is left for training.*held_out 1"):
+    with pytest.raises(TsalignError, match=r"no prompts left for training.*held_out 1"):
         load(path, {"same": path})
 
 

@@ -69,7 +69,7 @@ def test_axes() -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("depth: 7", "clarity"), ("depth: 7\nclarity: 11", "11 is not within"), ("depth: 7\ndepth: 6", "found 2")],
+    [("depth: 7", "clarity"), ("depth: 7\nclarity: 11", "11 is not between"), ("depth: 7\ndepth: 6", "found 2")],
 )
 def test_axes_that_are_missing_or_out_of_range_are_refused(text: str, reason: str) -> None:
     with pytest.raises(Unparsed, match=reason):

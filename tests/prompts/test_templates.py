@@ -23,7 +23,7 @@ def test_a_value_cannot_begin_a_turn() -> None:
 
 
 def test_a_value_that_is_missing_is_named() -> None:
-    with pytest.raises(TsalignError, match="'rubric' is undefined; it is given answer"):
+    with pytest.raises(TsalignError, match="'rubric' is undefined; it can use answer"):
         render("{{ rubric }}", answer="x")
 
 
@@ -39,17 +39,17 @@ def test_overrides(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_missing_files_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(TsalignError, match=r"templates\.nonsense: no such template; there are"):
+    with pytest.raises(TsalignError, match=r"templates\.nonsense: no such template; expected one of"):
         texts(FOLDER, {"nonsense": "x"})
     with pytest.raises(TsalignError, match="no such file"):
         texts(FOLDER, {"judge_pair": str(tmp_path / "none.jinja")})
 
 
-def test_a_path_is_looked_for_in_the_folder_of_who_names_it(tmp_path: Path) -> None:
+def test_a_path_is_looked_for_in_the_folder_of_the_file_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "mine.jinja").write_text("naïve")
     assert text_or_file("mine.jinja", "key", UPath(tmp_path)) == "naïve"
     assert text_or_file(str(tmp_path / "mine.jinja"), "key", UPath("/elsewhere")) == "naïve"
     for text in ("{{ prompt }}.jinja", "two\nlines"):
         assert text_or_file(text, "key", UPath(tmp_path)) == text
-    with pytest.raises(TsalignError, match=rf"^key: {tmp_path}/none\.jinja: no such file; expected a Jinja text"):
+    with pytest.raises(TsalignError, match=rf"^key: {tmp_path}/none\.jinja: no such file; expected Jinja text"):
         text_or_file("none.jinja", "key", UPath(tmp_path))

@@ -119,7 +119,7 @@ def test_axes_of_one_completion() -> None:
     with server(saying(lambda _: "articulate: 7\nin-depth: 11\ncomprehensive: 1")) as (url, _):
         asked = judge_at(url, "axes").load()
         assert asked(ITEMS[:1]) == [None]
-    assert "in-depth: 11 is not within 1 and 10" in asked.reasons[0]
+    assert "in-depth: 11 is not between 1 and 10" in asked.reasons[0]
 
 
 def test_axes_of_two_completions_are_swapped_and_averaged() -> None:

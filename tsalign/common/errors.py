@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend, and how it comes back from an actor."""
+"""The one exception for what a user can fix, and how it comes back from an actor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class TsalignError(Exception):
-    """Bad input or a missing piece: the message names the file, line or key, what was expected, and the mend."""
+    """Bad input or a missing piece: the message names the file, line or key, what was expected, and how to fix it."""
 
 
 @contextmanager

@@ -21,7 +21,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 
 
 class Unanswered(Exception):
-    """One request gets no answer while others do; the message says what came instead."""
+    """One request gets no answer while others do; the message says what happened instead."""
 
 
 class PassingFailure(Exception):
@@ -40,7 +40,7 @@ class RetryingClient:
         advice: what the user can do when the service is down, as sentences.
         timeout: seconds to wait for one answer.
         patience: seconds of failures after which the service counts as down.
-        proxies: use the proxies that the environment names (HTTP_PROXY etc.); for services outside the cluster.
+        proxies: use the proxies named in the environment (HTTP_PROXY etc.); for services outside the cluster.
     """
 
     def __init__(

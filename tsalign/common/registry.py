@@ -12,7 +12,7 @@ from typing import Any
 
 from tsalign.common.errors import TsalignError
 
-# Where `toy:train` and its like are looked up: scheme -> the mapping of kind -> name -> function.
+# Where names such as `toy:train` are looked up: scheme -> the mapping of kind -> name -> function.
 BUILTIN = {"toy": "tsalign.toy.names:NAMES"}
 
 
@@ -49,7 +49,7 @@ def find(kind: str, builtin: Mapping[str, str], name: str, key: str) -> Any:
         return point.load()
     if ":" not in name:
         known = ", ".join(names(kind, builtin))
-        raise TsalignError(f"{key}: {name!r} is not one of {known}; write module:attribute for one of your own.")
+        raise TsalignError(f"{key}: {name!r} is not one of {known}; to use your own, write module:attribute.")
     try:
         return attribute(name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Seeds and shares derived from names, so that no two actors agree by accident and every run reproduces."""
+"""Seeds and shares derived from names, so that no two actors share one by accident and every run is reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths on any filesystem that all nodes reach, and writes that appear whole or not at all."""
+"""Paths on any filesystem that all nodes reach, and writes that are complete or absent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
 def is_remote(location: str) -> bool:
-    """Whether a location is on another filesystem than this machine's; told by its name alone."""
+    """Whether a location is on another filesystem than this machine's, judged by its name alone."""
     return split_protocol(location)[0] not in (None, "file", "local")
 
 
@@ -36,13 +36,13 @@ def resolve(location: str) -> UPath:
     try:
         get_filesystem_class(protocol)
     except (ImportError, ValueError) as error:
-        cure = f"pip install 'tsalign[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
-        raise TsalignError(f"{location}: cannot open {protocol}:// here: {cure}") from error
+        install = f"pip install 'tsalign[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
+        raise TsalignError(f"{location}: cannot open {protocol}:// here: {install}") from error
     return UPath(location)
 
 
 def text_or_file(given: str, key: str, folder: UPath | None = None) -> str:
-    """A template that a config gives: Jinja text as it is, else the content of the file that is named.
+    """A template from a config: Jinja text as it is, otherwise the content of the file that it names.
 
     Args:
         key: where it was given, for the error.
@@ -55,7 +55,7 @@ def text_or_file(given: str, key: str, folder: UPath | None = None) -> str:
         return given
     path = folder / given if folder else resolve(given)
     if not path.is_file():
-        raise TsalignError(f"{key}: {path}: no such file; expected a Jinja text or the path of one.")
+        raise TsalignError(f"{key}: {path}: no such file; expected Jinja text or the path of a file that holds it.")
     return path.read_text(encoding="utf-8")
 
 
@@ -66,7 +66,7 @@ def atomic(path: UPath) -> Iterator[UPath]:
     temporary = path.parent / f".{uuid.uuid4().hex[:8]}.{path.name}"
     try:
         yield temporary
-        # Object stores rename by copy and show an object only when it is whole; local rename must replace.
+        # Object stores rename by copy and show an object only once it is complete; a local rename must replace.
         temporary.rename(path) if path.protocol else temporary.replace(path)
     finally:
         if temporary.exists():

@@ -10,9 +10,9 @@ def by_tokens(lengths: Sequence[int], budget: int, per_item: Sequence[int] | Non
 
     Args:
         lengths: tokens of each item's longest sequence.
-        per_item: sequences that each item brings, 1 by default.
+        per_item: sequences of each item, 1 by default.
 
-    An item larger than the budget makes a batch of its own.
+    An item larger than the budget gets its own batch.
     """
     width = per_item or [1] * len(lengths)
     batches: list[list[int]] = []

@@ -12,7 +12,7 @@ from tsalign.runs.artifacts import Model
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The model's tokenizer with a chat template and a pad token (the end token where it has none of its own).
+    """The model's tokenizer with a chat template and a pad token (the end token where it has none).
 
     Raises:
         TsalignError: no tokenizer there, no chat template, one that does not render, or no end token.
@@ -32,7 +32,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     if not tokenizer.chat_template:
         raise TsalignError(
             f"{model.path}: the tokenizer has no chat template; "
-            "set this model's `chat_template` to a Jinja text or the path of one."
+            "set its `chat_template` to Jinja text or the path of a file that holds it."
         )
     if tokenizer.eos_token_id is None:
         raise TsalignError(f"{model.path}: the tokenizer has no eos_token; set one in its tokenizer_config.json.")
@@ -75,7 +75,7 @@ def sampled_or_encoded(
     prompt_ids: list[int] | None,
     token_ids: list[int] | None,
 ) -> tuple[list[int], list[int]]:
-    """The token ids of a prompt and of its reply that were sampled, where both are known; else as `encode_pair`."""
+    """The sampled token ids of a prompt and its reply where both are known, otherwise those of `encode_pair`."""
     if prompt_ids and token_ids:
         return prompt_ids, token_ids
     return encode_pair(tokenizer, messages, completion)
@@ -96,7 +96,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_gen
         roles = ", ".join(message["role"] for message in messages)
         raise TsalignError(
             f"chat_template: cannot render a conversation of {roles}: {error}; "
-            "mend the template, or give the model another `chat_template`."
+            "fix the template, or give the model another `chat_template`."
         ) from error
 
 
@@ -110,9 +110,9 @@ def _mismatch(tokenizer: PreTrainedTokenizerBase, prompt: list[int], whole: list
     start = next((i for i, pair in enumerate(zip(prompt, whole)) if pair[0] != pair[1]), len(whole))
     alone, followed = (str(tokenizer.decode(ids[max(0, start - 8) : start + 24])) for ids in (prompt, whole))
     return (
-        "chat_template: a prompt must be the beginning of the same prompt with its reply, token by token, "
-        f"and here it is not. Alone it ends {alone!r}; with the reply it reads {followed!r}; "
-        "give the model a `chat_template` that writes both alike."
+        "chat_template: the tokens of a prompt must stay the same once its reply follows, and here they do not. "
+        f"Alone, the prompt ends in {alone!r}; with the reply it reads {followed!r}. "
+        "Give the model a `chat_template` that renders the prompt the same way in both cases."
     )
 
 

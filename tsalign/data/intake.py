@@ -1,4 +1,4 @@
-"""Rows on their way in: counted, de-duplicated, tokenized, and quarantined with a reason when they are no good."""
+"""Rows on their way in: counted, de-duplicated, tokenized; unusable ones are quarantined with a reason."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Prompt:
 
 
 class Intake(ExitStack):
-    """Reads prompt files for one stage; `counts` and the quarantine tell what became of each row."""
+    """Reads prompt files for one stage; `counts` and the quarantine record what happened to each row."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase | None, data: DataConfig, quarantine: UPath) -> None:
         super().__init__()
@@ -61,9 +61,9 @@ class Intake(ExitStack):
             yield prompt
 
     def encode(self, prompt: Prompt, name: str) -> dict[str, Any] | None:
-        """The row to keep, in the set `name`; None when it is too long or the template refuses it.
+        """The row to keep, in the set `name`; None if it is too long or the chat template refuses it.
 
-        Without a tokenizer it has no tokens; whoever answers it encodes it.
+        Without a tokenizer it has no tokens; the model that answers it encodes it.
         """
         try:
             ids = encode_prompt(self.tokenizer, prompt.messages) if self.tokenizer else []
@@ -82,7 +82,7 @@ class Intake(ExitStack):
         }
 
     def check(self) -> None:
-        """Stop when too many rows were rejected.
+        """Stop if too many rows were rejected.
 
         Raises:
             TsalignError: more than `data.max_bad_fraction`; it shows the first three.
@@ -92,7 +92,7 @@ class Intake(ExitStack):
             raise TsalignError(
                 f"{rejected} of {total} rows of the prompt files are bad or too long, "
                 f"more than data.max_bad_fraction = {self.data.max_bad_fraction:g}. "
-                f"All are in {self.quarantine}; the first are\n  " + "\n  ".join(self.examples)
+                f"All of them are in {self.quarantine}. The first are:\n  " + "\n  ".join(self.examples)
             )
 
     def _reject(self, count: str, record: Record, reason: str) -> None:
@@ -117,7 +117,7 @@ def parse(record: Record, system: str | None) -> Prompt:
     """A row as a prompt.
 
     Raises:
-        BadRow: it has none, or a malformed one.
+        BadRow: there is no prompt in it, or a malformed one.
     """
     messages = to_messages(record, system)
     turns = [message for message in messages if message["role"] != "system"]

@@ -22,7 +22,7 @@ HEADS = {"causal": AutoModelForCausalLM, "reward": AutoModelForSequenceClassific
 
 
 def device() -> torch.device:
-    """The GPU that was given to this process, else the CPU."""
+    """This process's GPU, or the CPU if it has none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -31,7 +31,7 @@ def load(
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """A model on the CPU in `dtype`, or with `spread` over the GPUs of this process, and its tokenizer.
 
-    A reward model has one label. Loaded from a causal LM it gets a fresh head, as reward models start.
+    A reward model has one label. One made from a causal LM gets a fresh head.
 
     Raises:
         TsalignError: a sequence classifier with more than one label where a reward model is needed.
@@ -43,7 +43,9 @@ def load(
         config = AutoConfig.from_pretrained(folder, **options)
         if head == "reward":
             if "SequenceClassification" in str(config.architectures) and config.num_labels != 1:
-                raise TsalignError(f"{model.path}: a reward model has one label, this one has {config.num_labels}.")
+                raise TsalignError(
+                    f"{model.path}: expected a reward model with one label, got {config.num_labels} labels."
+                )
             config.num_labels = 1
         loaded = HEADS[head].from_pretrained(folder, config=config, dtype=dtype, **options, **placed)
     loaded.config.pad_token_id = padding_id(tokenizer)

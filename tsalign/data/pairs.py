@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 
 def best_and_worst(scores: Sequence[float]) -> tuple[int, int]:
-    """Indices of the highest and the lowest score; the first of equals."""
+    """Indices of the highest and the lowest score; the first one where several are equal."""
     order = range(len(scores))
     return max(order, key=lambda i: scores[i]), min(order, key=lambda i: scores[i])
 
@@ -40,8 +40,8 @@ def preference_of(row: Row, nominees: Sequence[int], labels: Sequence[float], ti
 
     Args:
         nominees: indices of completions.
-        labels: one score a nominee.
-        tie_margin: None is returned where the two labels are no farther apart.
+        labels: one score per nominee.
+        tie_margin: difference of the labels up to which they tie; the result is then None.
     """
     best, worst = best_and_worst(labels)
     chosen, rejected = row["completions"][nominees[best]], row["completions"][nominees[worst]]

@@ -1,4 +1,4 @@
-"""Preference files (TRL's conversational form) as shards: what a student learnt before the run, for replay."""
+"""Preference files (TRL's conversational form) as shards: what a student learned before the run, for replay."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def _reply(row: dict[str, Any], side: str) -> list[dict[str, str]]:
     if isinstance(value, str):
         return [{"role": "assistant", "content": value}]
     if not isinstance(value, list) or not value or not isinstance(value[-1].get("content"), str):
-        raise BadRow(f"{side}: expected text or messages that end with the reply")
+        raise BadRow(f"{side}: expected text, or messages that end with the reply")
     return [{"role": "assistant", "content": value[-1]["content"]}]

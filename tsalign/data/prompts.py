@@ -28,15 +28,15 @@ HELD_OUT = "held_out"
 
 @stage_function("prompts")
 def load_prompts(stage: Stage, data: DataConfig, sets: dict[str, str], policy: Model) -> Dataset:
-    """Training prompts as shards of `prompt_id, set, prompt, prompt_ids`, in an order that only the seed decides.
+    """Training prompts as shards of `prompt_id, set, prompt, prompt_ids`, in an order that depends on the seed alone.
 
-    Left out: duplicates, bad and too long rows (to the quarantine), and what evaluation uses (`held_out`): the
-    `sets`, evaluation's prompt files, and the share of `data.eval_fraction`.
+    Left out: duplicates, bad and too long rows (to the quarantine), and prompts used for evaluation (counted as
+    `held_out`): those in the evaluation `sets`, and the share `data.eval_fraction`.
     With `data.prompts_per_iteration` the shards make portions of exactly that size; the last portion is
-    filled up from the first.
+    completed with prompts of the first.
 
     Raises:
-        TsalignError: a file is not there or has no prompts, too many bad rows, or nothing is left.
+        TsalignError: a file is missing or has no prompts, too many rows are bad, or nothing is left.
     """
     return in_one_task(stage, _training, stage.quarantine, _anchored(data), _absolute(sets), policy, stage.seed)
 
@@ -54,10 +54,10 @@ def _expect_prompts(stage: PlannedStage, data: DataConfig, sets: dict[str, str],
 def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig, policy: Model | None) -> Dataset:
     """Held-out prompts: each file of `evaluation.sets`, and `held_out` when `data.eval_fraction` is above zero.
 
-    Of each set, the `evaluation.prompts_per_set` with the lowest content hash, whatever the seed.
+    Of each set, the `evaluation.prompts_per_set` with the lowest content hash, for every seed.
 
     Args:
-        policy: whose tokens the rows carry; with None they carry none, for models with different tokenizers.
+        policy: the model whose token ids the rows carry; None for no token ids, when tokenizers differ.
 
     Raises:
         TsalignError: as `load_prompts`; also no set at all, an empty set, or a set named `held_out` twice.
@@ -68,7 +68,9 @@ def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig
             "name a prompt file under evaluation.sets, or set data.eval_fraction above 0."
         )
     if HELD_OUT in evaluation.sets and data.eval_fraction:
-        raise TsalignError("evaluation.sets: held_out is what data.eval_fraction makes; give your set another name.")
+        raise TsalignError(
+            "evaluation.sets: held_out is the name of the set that data.eval_fraction makes; rename yours."
+        )
     anchored = evaluation.model_copy(update={"sets": _absolute(evaluation.sets)})
     return in_one_task(stage, _evaluation, stage.quarantine, _anchored(data), anchored, policy)
 
@@ -90,7 +92,7 @@ def _expect_held_out(
 
 
 def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:
-    """The shards that an iteration, counted from 1, samples from; after the last portion comes the first again."""
+    """The shards that an iteration, counted from 1, samples from; after the last portion the first comes again."""
     if data.prompts_per_iteration is None:
         return prompts
     if isinstance(prompts, ExpectedDataset):
@@ -124,7 +126,9 @@ def _training(
                 rows.append(row)
     intake.check()
     if not rows:
-        raise TsalignError(f"data.prompts: no prompt is left for training: {_told(intake.counts)}.")
+        raise TsalignError(
+            f"data.prompts: no prompts left for training ({_summary(intake.counts)}); add prompts, or hold out fewer."
+        )
     rows.sort(key=lambda row: derive(seed, row["prompt_id"]))
     intake.counts["kept"] = len(rows)
     size = data.prompts_per_iteration or len(rows)
@@ -147,8 +151,8 @@ def _evaluation(
     named = {name for name, location in evaluation.sets.items() if not is_builtin(location)}
     if empty := sorted((named | ({HELD_OUT} if data.eval_fraction else set())) - sets.keys()):
         raise TsalignError(
-            f"evaluation set {empty[0]}: no prompt is left ({_told(intake.counts)}); "
-            "give the set more prompts, or raise data.eval_fraction for held_out."
+            f"evaluation set {empty[0]}: no prompts left ({_summary(intake.counts)}); "
+            "give it more prompts; for held_out, raise data.eval_fraction."
         )
     best = [sorted(rows, key=lambda pair: pair[0])[: evaluation.prompts_per_set] for rows in sets.values()]
     rows = [row for chosen in best for _, row in chosen]
@@ -181,5 +185,5 @@ def _locations(data: DataConfig) -> list[str]:
     return [data.prompts] if isinstance(data.prompts, str) else data.prompts
 
 
-def _told(counts: dict[str, int]) -> str:
+def _summary(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -38,7 +38,7 @@ COLUMNS: dict[str, pa.DataType] = {
 
 
 def to_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows as a table with the documented types; columns named `score.*` hold one float a completion."""
+    """Rows as a table with the documented types; columns named `score.*` hold one float per completion."""
     names = list(rows[0]) if rows else []
     fields = [pa.field(name, COLUMNS[name] if name in COLUMNS else _other(name, rows)) for name in names]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))

@@ -1,4 +1,4 @@
-"""Shards: Parquet files of rows, each written whole, with its counts in the footer."""
+"""Shards: Parquet files of rows, each written atomically, with its counts in the footer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Shard:
-    """What a worker made of one shard: rows kept, rows failed (each with `reason`), and sums to report."""
+    """What a worker made of one shard: rows kept, rows that failed (each with `reason`), and sums to report."""
 
     rows: list[Row]
     failed: list[Row] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Shard:
 
 
 def read_rows(shard: UPath, columns: list[str] | None = None) -> list[Row]:
-    """The rows of one shard; only `columns` where given, and of those the ones it has."""
+    """The rows of one shard; only those of `columns` that it has, where they are given."""
     with shard.open("rb") as file:
         parquet = pq.ParquetFile(file)
         have = [name for name in columns if name in parquet.schema_arrow.names] if columns else None
@@ -54,10 +54,10 @@ def write_shard(path: UPath, shard: Shard) -> None:
 
 
 def write_rows(out: UPath, *portions: Iterable[Row], shard_size: int) -> int:
-    """Rows as the shards of `out`, in place of what is there, one shard in memory at a time.
+    """Write rows as the shards of `out`, replacing what is there, with one shard in memory at a time.
 
     Args:
-        portions: each begins a new shard.
+        portions: each starts a new shard.
 
     Returns:
         How many rows there were.

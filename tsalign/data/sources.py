@@ -28,7 +28,7 @@ class BadRow(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """One row as it stands in a file: `line` counts from 1, rows in JSON and Parquet; `flaw` says why it is unread."""
+    """One row as it is in a file: `line` counts from 1, rows in JSON and Parquet; `flaw` says why it is unreadable."""
 
     file: str
     line: int
@@ -38,7 +38,7 @@ class Record:
 
 
 def absolute(location: str) -> str:
-    """A location that means the same on every node; built-in names stay as they are."""
+    """A location that every node understands; built-in names stay as they are."""
     return location if is_builtin(location) else str(resolve(location))
 
 
@@ -46,15 +46,17 @@ def expand(location: str) -> list[UPath]:
     """The prompt files that a path, a folder or a glob names, sorted.
 
     Raises:
-        TsalignError: nothing is there, or the name does not tell a known format.
+        TsalignError: nothing is there, or a name has no known format.
     """
     if not (files := find_files(location)):
-        raise TsalignError(f"{location}: no prompt file there; {FORMATS}; a folder or a glob of such; or toy:train.")
+        raise TsalignError(
+            f"{location}: no prompt file found; {FORMATS}, a folder or glob of such files, or toy:train."
+        )
     return files
 
 
 def find_files(location: str) -> list[UPath]:
-    """As `expand`, but none where nothing is there."""
+    """As `expand`, but an empty list where nothing is there."""
     path = resolve(location)
     if path.is_dir():
         files = [file for file in path.iterdir() if _format(file) and not file.name.startswith(".")]
@@ -62,7 +64,7 @@ def find_files(location: str) -> list[UPath]:
         files = [path] if path.exists() else _glob(path)
     for file in files:
         if not _format(file):
-            raise TsalignError(f"{file}: cannot tell the format from the name; {FORMATS}.")
+            raise TsalignError(f"{file}: unknown format; {FORMATS}.")
     return sorted(files, key=str)
 
 
@@ -94,10 +96,10 @@ def to_messages(record: Record, system: str | None) -> list[Message]:
         raise BadRow(f"expected an object, got {type(row).__name__}")
     column = next((name for name in COLUMNS if row.get(name) is not None), None)
     if column is None:
-        raise BadRow(f"none of {', '.join(COLUMNS)} is there")
+        raise BadRow(f"has none of the columns {', '.join(COLUMNS)}")
     messages = _conversation(row, column)
     if messages[-1]["role"] != "user":
-        raise BadRow(f"{column} must end with a user's turn")
+        raise BadRow(f"{column} must end with a user turn")
     if system and messages[0]["role"] != "system":
         return [{"role": "system", "content": system}, *messages]
     return messages
@@ -112,7 +114,7 @@ def _conversation(row: dict[str, Any], column: str) -> list[Message]:
     if column == "prompt" and isinstance(value, str):
         return [{"role": "user", "content": _text(value, column)}]
     if not isinstance(value, list) or not value:
-        raise BadRow(f"{column} must be a list of messages that is not empty")
+        raise BadRow(f"{column} must be a non-empty list of messages")
     messages = [_message(item, f"{column}[{index}]", index) for index, item in enumerate(value)]
     answered = column == "messages" and len(messages) > 1 and messages[-1]["role"] == "assistant"
     return messages[:-1] if answered else messages
@@ -147,8 +149,8 @@ def _read_file(path: UPath) -> Iterator[Record]:
             yield Record(str(path), line, name, row, flaw)
     if found and not found.keys() & set(COLUMNS):
         raise TsalignError(
-            f"{path}: no column holds prompts; expected prompt, messages, or instruction (and input), "
-            f"found {', '.join(list(found)[:20])}. Rename the one that does."
+            f"{path}: no column with prompts; expected prompt, messages, or instruction (and input), "
+            f"found {', '.join(list(found)[:20])}. Rename the column that holds them."
         )
 
 
@@ -192,7 +194,7 @@ def read_json(file: IO[bytes]) -> Iterator[tuple[int, Any, str]]:
     try:
         rows = json.loads(file.read().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error}; a file with one object a line is named .jsonl") from error
+        raise ValueError(f"{error}; name a file with one object per line .jsonl") from error
     if not isinstance(rows, list):
         raise ValueError(f"expected an array of objects, got {type(rows).__name__}")
     for line, row in enumerate(rows, 1):

@@ -1,1 +1,1 @@
-"""What models are asked in words, and how their answers are read."""
+"""Prompts for models, and parsers for their answers."""

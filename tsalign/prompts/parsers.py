@@ -1,4 +1,4 @@
-"""Strict parsers of what models write: what is not exactly as asked is refused, with the reason."""
+"""Strict parsers of what models write: text that does not have the requested form is refused, with the reason."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ QUESTION = re.compile(
 
 
 class Unparsed(Exception):
-    """Text that is not as asked; the message says what is wrong."""
+    """Text without the requested form; the message says what is wrong."""
 
 
 def tagged(text: str, tag: str) -> str:
-    """What stands between the one <tag> and its </tag>, stripped.
+    """The text between the only <tag> and its </tag>, stripped.
 
     Raises:
         Unparsed: none, more than one, or nothing inside.
@@ -29,7 +29,7 @@ def tagged(text: str, tag: str) -> str:
 
 
 def part(template: str, tag: str, text: str) -> str:
-    """What a template asked for: what stands inside <tag> where the template says so, else all of the text.
+    """The part that a template asked for: what is inside <tag> if the template mentions it, otherwise all of the text.
 
     Raises:
         Unparsed: not exactly one <tag>, or nothing was written.
@@ -53,8 +53,8 @@ def answer(text: str) -> str:
 def questions(text: str) -> tuple[list[tuple[str, str]], int]:
     """(question, answer) of each well-formed <Question_x> block, and how many blocks are malformed.
 
-    A block is `<Question_x><input>..</input><target>..</target></Question_x>`, with neither part empty nor
-    holding another tag.
+    A block is `<Question_x><input>..</input><target>..</target></Question_x>`, with no part empty and
+    no other tags inside.
     """
     made = []
     for block in QUESTION.finditer(text):
@@ -65,7 +65,7 @@ def questions(text: str) -> tuple[list[tuple[str, str]], int]:
 
 
 def choice(text: str, options: Sequence[str]) -> str:
-    """The one option that an answer consists of, whatever its case and closing punctuation.
+    """The one option that an answer consists of, ignoring case and punctuation around it.
 
     Raises:
         Unparsed: anything else.
@@ -78,7 +78,7 @@ def choice(text: str, options: Sequence[str]) -> str:
 
 
 def axes(text: str, names: Sequence[str], low: float = 1, high: float = 10) -> dict[str, float]:
-    """One number an axis, from lines `name: number`.
+    """One number per axis, from lines `name: number`.
 
     Raises:
         Unparsed: an axis is missing, given twice, or outside [low, high].
@@ -90,12 +90,12 @@ def axes(text: str, names: Sequence[str], low: float = 1, high: float = 10) -> d
             raise Unparsed(f"expected one line `{name}: number`, found {len(found)}")
         scores[name] = float(found[0])
         if not low <= scores[name] <= high:
-            raise Unparsed(f"{name}: {scores[name]:g} is not within {low:g} and {high:g}")
+            raise Unparsed(f"{name}: {scores[name]:g} is not between {low:g} and {high:g}")
     return scores
 
 
 def winners(text: str, names: Sequence[str], options: Sequence[str]) -> dict[str, str]:
-    """One option an axis, from lines `name: option`.
+    """One option per axis, from lines `name: option`.
 
     Raises:
         Unparsed: an axis is missing, given twice, or names no option.

@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja files beside who uses them, any of them replaced by a text or a path in the config."""
+"""Prompt templates: Jinja files beside the code that uses them; a config can replace any of them."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ def texts(folder: Path, overrides: Mapping[str, str] = OURS) -> dict[str, str]:
     Args:
         overrides: name -> Jinja text, or the path of one.
 
-    Texts, not paths, travel to actors: a file may not be there, and a changed text is a changed fingerprint.
+    Actors get texts, not paths: a file may not exist there, and a changed text has to change the fingerprint.
 
     Raises:
         TsalignError: no template of that name, or no such file.
     """
     ours = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.jinja"))}
     if unknown := sorted(set(overrides) - set(ours)):
-        raise TsalignError(f"templates.{unknown[0]}: no such template; there are {', '.join(ours)}.")
+        raise TsalignError(f"templates.{unknown[0]}: no such template; expected one of {', '.join(ours)}.")
     return ours | {name: text_or_file(override, f"templates.{name}") for name, override in overrides.items()}
 
 
 def render(template: str, /, **values: object) -> list[Message]:
     """A template's text, filled in, as messages.
 
-    A line `## system`, `## user` or `## assistant` begins a message; without any, all is one user message.
+    A line `## system`, `## user` or `## assistant` starts a message; without any, the text is one user message.
 
     Raises:
-        TsalignError: the template is malformed, or names a value that it is not given.
+        TsalignError: the template is malformed, or uses a value that it is not given.
     """
     try:
-        # The turns are found before values are filled in: no value can begin one.
+        # Turns are found before values are filled in, so that no value can start one.
         return [{"role": role, "content": compiled.render(values).strip()} for role, compiled in _turns(template)]
     except UndefinedError as error:
-        raise TsalignError(f"template: {error.message}; it is given {', '.join(sorted(values))}.") from error
+        raise TsalignError(f"template: {error.message}; it can use {', '.join(sorted(values))}.") from error
 
 
 @cache
