@@ -26,8 +26,9 @@ def followed(stage: Stage) -> Iterator[Queue]:
 
     Seconds from the beginning of the block to the first `Begins` are those of `start`.
     """
+    began = time.monotonic()
     queue = Queue(actor_options={"num_cpus": 0})
-    follower = threading.Thread(target=_follow, args=(stage, queue), daemon=True)
+    follower = threading.Thread(target=_follow, args=(stage, queue, began), daemon=True)
     follower.start()
     try:
         yield queue
@@ -37,10 +38,9 @@ def followed(stage: Stage) -> Iterator[Queue]:
         queue.shutdown(force=True)
 
 
-def _follow(stage: Stage, queue: Queue) -> None:
+def _follow(stage: Stage, queue: Queue, since: float) -> None:
     """Until a None comes. Workers that start again after a failure add to the seconds of their phases."""
     phase: Phase = "start"
-    since = time.monotonic()
     while (report := queue.get()) is not None:
         if isinstance(report, Begins):
             now = time.monotonic()
