@@ -167,7 +167,7 @@ def test_plan_without_prompts(tmp_path: Path, config: dict[str, Any]) -> None:
     assert "unknown completions" in result.stdout
     unreadable = call("plan", tmp_path / "run.yaml", f"data.prompts={tmp_path / 'run.yaml'}")
     assert unreadable.exit_code == 2
-    assert "run.yaml: cannot tell the format" in unreadable.stderr
+    assert "run.yaml: unknown format" in unreadable.stderr
 
 
 def test_config_errors_exit_2(tmp_path: Path, config: dict[str, Any]) -> None:
@@ -271,7 +271,7 @@ def test_doctor_json() -> None:
     result = call("doctor", "--json")
     findings = json.loads(result.stdout)
     assert {"python", "torch", "ray", "memory", "compiler"} <= {finding["what"] for finding in findings}
-    assert all(finding["mend"] for finding in findings if finding["state"] != "ok")
+    assert all(finding["fix"] for finding in findings if finding["state"] != "ok")
     assert result.exit_code == int(any(finding["state"] == "fail" for finding in findings))
 
 

@@ -23,7 +23,7 @@ errors = Console(stderr=True)
 
 
 class Commands(TyperGroup):
-    """Turns what the user can mend into one red message and exit code 2; a crash keeps its traceback."""
+    """Turns an error that the user can fix into a red message and exit code 2; a crash keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -40,14 +40,14 @@ app = typer.Typer(
     help="Align language models with a teacher, on Ray.",
 )
 serve = typer.Typer(no_args_is_help=True, help="Serve a model over HTTP.")
-toy = typer.Typer(no_args_is_help=True, help="The built-in world of quickstart and tests.")
+toy = typer.Typer(no_args_is_help=True, help="The built-in world that quickstart and tests use.")
 app.add_typer(serve, name="serve")
 app.add_typer(toy, name="toy")
 
-Config = Annotated[Path, typer.Argument(help="YAML file; `configs/` holds examples")]
+Config = Annotated[Path, typer.Argument(help="YAML file; see `configs/` for examples")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="for example tune.beta=0.2")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="name of the run, or its directory")]
-Storage = Annotated[str, typer.Option(help="folder or URI that holds the runs")]
+Storage = Annotated[str, typer.Option(help="folder or URI where runs are stored")]
 Json = Annotated[bool, typer.Option("--json", help="print only JSON")]
 
 
@@ -61,7 +61,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
 ) -> None:
     """Options before any command."""
 
@@ -69,15 +71,16 @@ def main(
 @app.command()
 def quickstart(
     recipe: Annotated[str, typer.Option(help="ts-align, pad, arte or citing")] = "ts-align",
-    seed: Annotated[int, typer.Option(help="another seed gives another run")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed of the run")] = 0,
     seeds: Annotated[
-        int, typer.Option(min=1, help="so many runs, from `seed` on; the table shows mean and spread")
+        int,
+        typer.Option(min=1, help="number of runs, with consecutive seeds from --seed; the table shows mean and spread"),
     ] = 1,
-    baselines: Annotated[bool, typer.Option(help="also run the recipe's controls, and compare")] = False,
-    run: Annotated[str | None, typer.Option(help="name of the run; default: quickstart, with the recipe")] = None,
+    baselines: Annotated[bool, typer.Option(help="also run the recipe's controls and compare")] = False,
+    run: Annotated[str | None, typer.Option(help="name of the run; default: quickstart, or quickstart-RECIPE")] = None,
     storage: Storage = "runs",
 ) -> None:
-    """A whole run of a recipe in the built-in world: minutes on two CPU cores."""
+    """Run a recipe in the built-in world; it takes minutes on two CPU cores."""
     from tsalign.recipes import find, with_quickstart
     from tsalign.report.table import variants_table
 
@@ -99,14 +102,14 @@ def quickstart(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="hub id, folder, or name@https://host/v1")],
-    against: Annotated[str, typer.Option(help="the model to compare with, in the same form")],
-    sets: Annotated[list[str], typer.Option(help="prompt file, or name=file; may be repeated")],
+    model: Annotated[str, typer.Argument(help="model to evaluate: hub id, folder, or name@https://host/v1")],
+    against: Annotated[str, typer.Option(help="model to compare with: hub id, folder, or name@https://host/v1")],
+    sets: Annotated[list[str], typer.Option(help="prompt file, or NAME=FILE; can be repeated")],
     judge: Annotated[str, typer.Option(help="module:function, reward_model:<model>, logprob:<model>, judge:<model>")],
     procedure: Annotated[
-        str, typer.Option(help="how MODEL answers: direct, guided, rewrite; its own keys follow as procedure.KEY=VALUE")
+        str, typer.Option(help="how MODEL answers: direct, guided or rewrite; set its keys with procedure.KEY=VALUE")
     ] = "direct",
-    run: Annotated[str | None, typer.Option(help="name of the run; default: evaluate and time")] = None,
+    run: Annotated[str | None, typer.Option(help="name of the run; default: evaluate-TIME")] = None,
     storage: Storage = "runs",
     overrides: Overrides = None,
 ) -> None:
@@ -126,7 +129,7 @@ def evaluate(
 
 
 def _model(given: str) -> dict[str, str]:
-    """`org/name` is a model of our own actors, `name@https://host/v1` an endpoint."""
+    """`org/name` is a model that we load, `name@https://host/v1` one behind an API."""
     name, _, url = given.partition("@http")
     return {"model": name, "url": f"http{url}"} if url else {"model": given}
 
@@ -138,7 +141,7 @@ def _named_set(given: str) -> tuple[str, str]:
 
 @app.command("run")
 def run_command(config: Config, overrides: Overrides = None) -> None:
-    """Run a config; a run name that exists is resumed."""
+    """Run a config; if a run of that name exists, resume it."""
     from tsalign.config import parse_assignments
 
     _report(_execute(config, parse_assignments(overrides or [])))
@@ -146,7 +149,7 @@ def run_command(config: Config, overrides: Overrides = None) -> None:
 
 @app.command()
 def plan(config: Config, overrides: Overrides = None) -> None:
-    """What a run would do and need; starts nothing."""
+    """Show what a run would do and need, without starting anything."""
     from tsalign.api import load
     from tsalign.config import parse_assignments
     from tsalign.recipes import find
@@ -159,7 +162,7 @@ def plan(config: Config, overrides: Overrides = None) -> None:
 
 @app.command()
 def resume(run: RunName, storage: Storage = "runs") -> None:
-    """Go on with a run where it was cut; finished stages are skipped."""
+    """Resume an interrupted run; finished stages are skipped."""
     from tsalign import api
     from tsalign.report.summary import find_run
 
@@ -171,7 +174,7 @@ def resume(run: RunName, storage: Storage = "runs") -> None:
 
 @app.command()
 def runs(as_json: Json = False, storage: Storage = "runs") -> None:
-    """All runs of a storage folder, the newest last."""
+    """List the runs of a storage folder, newest last."""
     from tsalign.report.summary import list_runs
     from tsalign.report.table import runs_table
 
@@ -186,7 +189,7 @@ def runs(as_json: Json = False, storage: Storage = "runs") -> None:
 
 @app.command()
 def show(run: RunName, as_json: Json = False, storage: Storage = "runs") -> None:
-    """One run: status, results, and what it asked of its models."""
+    """Show one run: status, results, and the calls and tokens of its models."""
     from tsalign.report.summary import find_run, summarise_run
     from tsalign.report.table import run_table
 
@@ -199,7 +202,7 @@ def show(run: RunName, as_json: Json = False, storage: Storage = "runs") -> None
 
 @serve.command("teacher")
 def serve_teacher(config: Config, overrides: Overrides = None) -> None:
-    """Serve the `teacher` of a config until Ctrl-C, for runs that name it by its URL."""
+    """Serve the `teacher` of a config until Ctrl-C, for runs that set its address as teacher.url."""
     from tsalign.config import ServeConfig, override, parse_assignments, read_yaml, validate
     from tsalign.teacher.service import serve_forever
 
@@ -210,11 +213,11 @@ def serve_teacher(config: Config, overrides: Overrides = None) -> None:
 
 @toy.command("build")
 def toy_build(
-    target: Annotated[Path, typer.Option("--out", help="folder for the models and prompts")] = Path("toy-assets"),
-    short: Annotated[bool, typer.Option(help="a few training steps only, for tests")] = False,
-    seed: int = 0,
+    target: Annotated[Path, typer.Option("--out", help="folder for the models")] = Path("toy-assets"),
+    short: Annotated[bool, typer.Option(help="train for a few steps only, as a test")] = False,
+    seed: Annotated[int, typer.Option(help="random seed of the trainings")] = 0,
 ) -> None:
-    """Train the toy world's models from nothing."""
+    """Train the toy world's models from scratch."""
     from tsalign import api
     from tsalign.toy.build import build_config, ship
 
@@ -224,7 +227,7 @@ def toy_build(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """What this machine has and lacks for tsalign; exit code 1 where it cannot work."""
+    """Check what this machine has and lacks; exit code 1 if tsalign cannot work on it."""
     from dataclasses import asdict
 
     from tsalign.doctor import examine, findings_table
@@ -239,7 +242,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _execute(config: Path | dict[str, Any], overrides: dict[str, Any]) -> UPath:
-    """Run a config under a name that is known beforehand, so that Ctrl-C can say how to go on."""
+    """Run a config under a name chosen beforehand, so that Ctrl-C can say how to resume."""
     from tsalign import api
     from tsalign.common.storage import resolve
 
@@ -259,12 +262,12 @@ def _resumable(folder: UPath) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         where = "" if folder.parent == resolve("runs") else f" --storage {folder.parent}"
-        errors.print(f"stopped; to go on: tsalign resume {folder.name}{where}", style="yellow", soft_wrap=True)
+        errors.print(f"stopped; to continue: tsalign resume {folder.name}{where}", style="yellow", soft_wrap=True)
         raise typer.Exit(130) from None
 
 
 def _report(folder: UPath) -> None:
-    """The table of a run, and its picture."""
+    """Print the table of a run, and where its plots are."""
     from tsalign.report.plots import plot_run
     from tsalign.report.table import run_table
 

@@ -1,4 +1,4 @@
-"""What a machine has and lacks: versions, devices, memory, ports, compiler, models, Ray; and how to mend it."""
+"""What a machine has and what it lacks: versions, devices, memory, ports, compiler, models, Ray; and how to fix it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ MARKS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `mend` is what to do about it."""
+    """One line of the report; `fix` is what to do about it."""
 
     what: str
     state: Literal["ok", "warn", "fail"]
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Finding]:
-    """Look at everything; takes a few seconds, and starts nothing."""
+    """Check everything; this takes a few seconds and starts nothing."""
     return [
         _python(),
         *_versions(),
@@ -51,11 +51,11 @@ def examine() -> list[Finding]:
 
 
 def findings_table(findings: list[Finding]) -> Table:
-    """The findings, one a row."""
+    """The findings, one per row."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     for finding in findings:
-        mend = f"\n[dim]{escape(finding.mend)}[/]" if finding.mend else ""
-        table.add_row(MARKS[finding.state], finding.what, escape(finding.found) + mend)
+        fix = f"\n[dim]{escape(finding.fix)}[/]" if finding.fix else ""
+        table.add_row(MARKS[finding.state], finding.what, escape(finding.found) + fix)
     return table
 
 
@@ -73,17 +73,17 @@ def _versions() -> Iterator[Finding]:
     for pin in (pin for pin in pins if pin.marker is None):
         have = _installed(pin.name)
         good = have is not None and pin.specifier.contains(have, prereleases=True)
-        mend = "" if good else f"pip install --no-deps '{pin.name}{pin.specifier}'"
-        yield Finding(pin.name, "ok" if good else "fail", have or "not installed", mend)
+        fix = "" if good else f"pip install --no-deps '{pin.name}{pin.specifier}'"
+        yield Finding(pin.name, "ok" if good else "fail", have or "not installed", fix)
     builds = {pin.name: (_installed(pin.name), pin) for pin in pins if pin.marker is not None}
     present = [(name, have, pin) for name, (have, pin) in builds.items() if have]
     for name, have, pin in present:
         good = pin.specifier.contains(have, prereleases=True)
-        mend = "" if good else f"pip install --no-deps '{pin.name}{pin.specifier}'"
-        yield Finding(name, "ok" if good else "fail", have, mend)
+        fix = "" if good else f"pip install --no-deps '{pin.name}{pin.specifier}'"
+        yield Finding(name, "ok" if good else "fail", have, fix)
     if not present:
-        mend = "pip install 'tsalign[gpu]' or 'tsalign[cpu]'; without it, set sampling.engine: hf"
-        yield Finding("vllm", "warn", "not installed", mend)
+        fix = "pip install 'tsalign[gpu]' or 'tsalign[cpu]'; without vLLM, set sampling.engine=hf"
+        yield Finding("vllm", "warn", "not installed", fix)
 
 
 def _installed(package: str) -> str | None:
@@ -107,7 +107,7 @@ def _cores() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores >= 2:
         return Finding("cores", "ok", str(cores))
-    return Finding("cores", "warn", str(cores), "the quickstart wants 2; it runs slowly on one")
+    return Finding("cores", "warn", str(cores), "the quickstart needs 2; on one core it is slow")
 
 
 def _memory() -> Finding:
@@ -115,7 +115,7 @@ def _memory() -> Finding:
     found = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB available"
     if memory.available >= 4 * GIB:
         return Finding("memory", "ok", found)
-    return Finding("memory", "warn", found, "the quickstart wants 4 GiB; close other programs")
+    return Finding("memory", "warn", found, "the quickstart needs 4 GiB; close other programs")
 
 
 def _disk() -> Finding:
@@ -124,11 +124,11 @@ def _disk() -> Finding:
     if free >= 10 * GIB:
         return Finding("disk", "ok", found)
     state: Literal["warn", "fail"] = "warn" if free >= GIB else "fail"
-    return Finding("disk", state, found, "free some space, or set storage: to a folder on a larger disk")
+    return Finding("disk", state, found, "free some space, or set `storage` to a folder on a larger disk")
 
 
 def _shared_memory() -> Finding:
-    """Ray's object store lives there, and falls back to slow files where it is small."""
+    """Ray keeps its object store there, and falls back to slow files if it is too small."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
         return Finding("/dev/shm", "ok", "not on this system")
@@ -139,13 +139,13 @@ def _shared_memory() -> Finding:
 
 
 def _ports() -> Iterator[Finding]:
-    for port, use, mend in (
-        (8000, "teacher service", "set teacher.port: 0 for any free port"),
-        (8265, "Ray dashboard", "another Ray may be running: ray stop, or use it with RAY_ADDRESS=auto"),
+    for port, use, fix in (
+        (8000, "teacher service", "set teacher.port=0 to use any free port"),
+        (8265, "Ray dashboard", "Ray may be running already: stop it with `ray stop`, or use it with RAY_ADDRESS=auto"),
     ):
         used = _listens("127.0.0.1", port)
         state: Literal["ok", "warn"] = "warn" if used else "ok"
-        yield Finding(f"port {port}", state, f"{'used' if used else 'free'} ({use})", mend if used else "")
+        yield Finding(f"port {port}", state, f"{'used' if used else 'free'} ({use})", fix if used else "")
 
 
 def _compiler() -> Finding:
@@ -162,11 +162,13 @@ def _compiler() -> Finding:
 def _models() -> Finding:
     from huggingface_hub import constants
 
-    offline = ", offline: only what is there can be loaded" if constants.HF_HUB_OFFLINE else ""
+    offline = ", offline: only these can be loaded" if constants.HF_HUB_OFFLINE else ""
     cache = Path(constants.HF_HUB_CACHE)
     count = len(list(cache.glob("models--*")))
     if offline and not count:
-        return Finding("models", "warn", f"{cache} is empty{offline}", "unset HF_HUB_OFFLINE, or name local folders")
+        return Finding(
+            "models", "warn", f"{cache} is empty{offline}", "unset HF_HUB_OFFLINE, or use models in local folders"
+        )
     return Finding("models", "ok", f"{count} in {cache}{offline}")
 
 
@@ -177,7 +179,7 @@ def _ray() -> Finding:
     if not port:
         host, port = "127.0.0.1", 6379
     if _listens(host, port):
-        return Finding("cluster", "ok", f"a cluster answers at {host}:{port}")
+        return Finding("cluster", "ok", f"a cluster is running at {host}:{port}")
     if not address or address == "local":
         return Finding("cluster", "ok", "no cluster; tsalign starts one on this machine")
     found = f"RAY_ADDRESS={address}, but nothing answers at {host}:{port}"
