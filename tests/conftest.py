@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driver import EXAMPLE, Driver, Quickstart
 from upath import UPath
 
 from tsalign.config import Placement, ResourceConfig
@@ -56,6 +60,24 @@ def released(ray_session: None) -> Callable[[], None]:
 
     check()
     return check
+
+
+@pytest.fixture(scope="session")
+def best_of_n(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that pip installed the package of the example recipe into."""
+    target = tmp_path_factory.mktemp("site")
+    source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "example_recipe")  # a build leaves files
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", "install", *offline, "--target", target, source], check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def best_of_n_run(best_of_n: Path, tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+    """The example recipe from end to end, once for all tests that read what it left."""
+    driver = Driver(tmp_path_factory.mktemp("quickstart"), (best_of_n,))
+    printed = driver.call("quickstart", "--recipe", "best-of-n")
+    return Quickstart(driver, driver.folder / "runs" / "quickstart-best-of-n", printed)
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
+from driver import Driver, checkpointed, parts, row_hashes, rows_of
 from planned import check_against_plan
 from upath import UPath
 
@@ -23,6 +16,8 @@ from tsalign.common.storage import read_lines
 from tsalign.data.shards import read_rows
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.status import status
+
+pytestmark = pytest.mark.ray
 
 CONFIG: dict[str, Any] = {
     "recipe": "ts-align",
@@ -50,52 +45,8 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def tsalign(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a user would start it."""
-    command = [str(Path(sys.executable).parent / "tsalign"), *arguments]
-    log = (folder / "log").open("a")
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
-
-
-def run(name: str, folder: Path) -> None:
-    process = tsalign("run", "config.yaml", f"run={name}", folder=folder)
-    process.communicate()
-    assert process.returncode == 0, (folder / "log").read_text()[-3000:]
-
-
-def kill_when(name: str, folder: Path, ready: Callable[[Path], bool]) -> None:
-    """Start or resume a run and kill its driver as soon as `ready(run folder)`."""
-    process = tsalign("run", "config.yaml", f"run={name}", folder=folder)
-    deadline = time.monotonic() + 120
-    while not ready(folder / "runs" / name):
-        assert process.poll() is None, (folder / "log").read_text()[-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    rays = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    # Ray's processes follow their driver; two of them starting and stopping at once would only be slow.
-    for survivor in psutil.wait_procs(rays, timeout=30)[1]:
-        survivor.kill()
-
-
-def parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
-
-
 # The service batches what arrives together, and the last bits of a score depend on its batch.
 SERVED = ("score.label", "newest.teacher", "fixed.teacher")
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    rows = [row for shard in Dataset(str(folder), "").shards() for row in read_rows(shard)]
-    return sorted(rows, key=lambda row: row["prompt_id"])
-
-
-def row_hashes(folder: Path) -> list[str]:
-    """Of everything but what the teacher service said."""
-    rows = [{name: value for name, value in row.items() if name not in SERVED} for row in rows_of(folder)]
-    return [hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest() for row in rows]
 
 
 def served(folder: Path) -> list[float]:
@@ -104,17 +55,21 @@ def served(folder: Path) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Driver:
     """A folder with the config and an uninterrupted run named `whole`."""
-    folder = tmp_path_factory.mktemp("recipe")
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    run("whole", folder)
-    return folder
+    driver = Driver(tmp_path_factory.mktemp("recipe"))
+    (driver.folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    driver.run("whole")
+    return driver
 
 
-def test_the_summary_is_complete(folder: Path) -> None:
-    process = tsalign("show", "whole", "--json", folder=folder)
-    summary = json.loads(process.communicate()[0])
+@pytest.fixture
+def folder(driver: Driver) -> Path:
+    return driver.folder
+
+
+def test_the_summary_is_complete(driver: Driver) -> None:
+    folder, summary = driver.folder, json.loads(driver.call("show", "whole", "--json"))
     assert (summary["run"], summary["recipe"], summary["status"]) == ("whole", "ts-align", "done")
     (iteration,) = summary["iterations"]
     families = {"add", "sort", "reverse", "count", "upper", "max", "date"}
@@ -175,25 +130,27 @@ def test_tuning_starts_at_ln2_and_lengths_and_duplicates_are_reported(folder: Pa
     assert summary["tokens"]["policy"] > 0
 
 
-def test_a_run_killed_three_times_ends_as_if_it_never_was(folder: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_killed_three_times_ends_as_if_it_never_was(driver: Driver) -> None:
+    folder = driver.folder
     cut = folder / "runs" / "cut" / "iterations" / "1"
     committed: dict[str, int] = {}
 
-    def sampling(root: Path) -> bool:
+    def sampling() -> bool:
         return len(parts(cut / "candidates")) >= 2
 
-    def mining(root: Path) -> bool:
+    def mining() -> bool:
         return len(parts(cut / "preferences")) >= 1
 
-    def training(root: Path) -> bool:
-        known = cut.glob(".policy-*/*/checkpoint_manager_snapshot.json")
-        return any("checkpoint_" in file.read_text() for file in known)
+    def training() -> bool:
+        return checkpointed(cut / "policy")
 
     for ready, stage in ((sampling, "candidates"), (mining, "preferences"), (training, "policy")):
-        kill_when("cut", folder, ready)
+        driver.kill_when("cut", ready)
         assert status(UPath(folder / "runs" / "cut")) == "stopped"
         committed |= {str(part): part.stat().st_mtime_ns for part in parts(cut / stage)}
-    run("cut", folder)
+    driver.run("cut")
 
     # What was committed before a kill was not made again.
     assert committed
@@ -206,15 +163,13 @@ def test_a_run_killed_three_times_ends_as_if_it_never_was(folder: Path) -> None:
     # And the end is the same: rows, and weights to the bit.
     whole = folder / "runs" / "whole" / "iterations" / "1"
     for stage in ("candidates", "scores", "preferences", "reference_0", "evaluation"):
-        assert row_hashes(cut / stage) == row_hashes(whole / stage), stage
+        assert row_hashes(cut / stage, SERVED) == row_hashes(whole / stage, SERVED), stage
         assert served(cut / stage) == pytest.approx(served(whole / stage), abs=1e-4)
     for model in ("policy", "student"):
         assert (cut / model / "model.safetensors").read_bytes() == (whole / model / "model.safetensors").read_bytes()
 
 
-def test_a_finished_run_is_not_run_again(folder: Path) -> None:
-    before = (folder / "runs" / "whole" / "ledger.jsonl").read_text()
-    process = tsalign("resume", "whole", folder=folder)
-    process.communicate()
-    assert process.returncode == 0
-    assert (folder / "runs" / "whole" / "ledger.jsonl").read_text() == before
+def test_a_finished_run_is_not_run_again(driver: Driver) -> None:
+    before = (driver.folder / "runs" / "whole" / "ledger.jsonl").read_text()
+    driver.call("resume", "whole")
+    assert (driver.folder / "runs" / "whole" / "ledger.jsonl").read_text() == before
