@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from driver import EXAMPLE, Driver, Quickstart
 from upath import UPath
 
-from tsalign.config import Placement, ResourceConfig
+from tsalign.config import EngineConfig, Placement, ResourceConfig
 from tsalign.runs.artifacts import Model, fingerprint
 from tsalign.runs.ray_session import WORKER_ENVIRONMENT
 from tsalign.runs.stage import Stage
@@ -113,6 +113,42 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
         tokenizer.save_pretrained(folder)
         made[name] = Model(str(folder), fingerprint(name))
     return made
+
+
+class Answered(NamedTuple):
+    """What an engine answered, what it said of its progress, and what it counted."""
+
+    answers: list[Any]
+    finished: list[float]
+    counts: dict[str, int]
+
+
+class EngineActor:
+    """Holds an engine for as long as tests need one."""
+
+    def __init__(self, model: Model) -> None:
+        from tsalign.engines import open_engine
+
+        self.engine = open_engine(model, EngineConfig(engine="vllm", max_model_len=128))
+
+    def call(self, method: str, *arguments: Any) -> Answered:
+        finished: list[float] = []
+        self.engine.counts.clear()
+        answers = getattr(self.engine, method)(*arguments, done=finished.append)
+        return Answered(answers, finished, dict(self.engine.counts))
+
+
+Vllm = Callable[..., Answered]
+
+
+@pytest.fixture(scope="session")
+def vllm(ray_session: None, models: dict[str, Model]) -> Iterator[Vllm]:
+    """Calls a method of one vLLM engine over the `policy` that all tests share, with room for 128 tokens."""
+    import ray
+
+    actor = ray.remote(num_cpus=0)(EngineActor).remote(models["policy"])
+    yield lambda method, *arguments: ray.get(actor.call.remote(method, *arguments))
+    ray.kill(actor)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tsalign.runs.dry_run import plan
 from tsalign.runs.ledger import Ledger
 
 # Unit in a plan -> what a stage that did such work counts in the ledger.
-COUNTED = {"completions": "completions", "optimiser steps": "steps", "calls": "teacher_calls"}
+COUNTED = {"completions": "completions", "optimiser steps": "steps", "calls": "calls.teacher"}
 
 
 def check_against_plan(folder: Path) -> None:

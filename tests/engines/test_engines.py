@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import ray
 import torch
+from conftest import Vllm
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
-from tsalign.config import SamplingConfig
+from tsalign.config import EngineConfig, SamplingConfig
 from tsalign.data.chat import encode_prompt, load_tokenizer
 from tsalign.data.shards import Shard, read_counts, read_rows, write_shard
 from tsalign.engines import Completion, Failed, Request, open_engine, prompts_that_fit, request_from
@@ -66,24 +66,16 @@ def test_top_p_keeps_the_smallest_nucleus(top_p: float, kept: set[int]) -> None:
     assert set(drawn[800:].tolist()) == {0}, "each request has its own top_p"
 
 
-def test_hf_and_vllm_agree_on_greedy_decoding(models: dict[str, Model], ray_session: None) -> None:
+def test_hf_and_vllm_agree_on_greedy_decoding(models: dict[str, Model], vllm: Vllm) -> None:
     asked = requests(models["policy"], 0.0)
-    hf = open_engine(models["policy"], SAMPLING).generate(asked)
-    vllm = ray.get(_generate.remote(models["policy"], SAMPLING.model_copy(update={"engine": "vllm"}), asked))
-    assert vllm == [tuple(completion) for completion in hf]
+    assert vllm("generate", asked).answers == open_engine(models["policy"], SAMPLING).generate(asked)
 
 
-@ray.remote
-def _generate(model: Model, sampling: SamplingConfig, asked: list[Request]) -> list[Completion]:
-    return [tuple(completion) for completion in open_engine(model, sampling).generate(asked)]  # type: ignore[misc]
-
-
-def test_vllm_takes_more_prompts_than_one_step_holds(models: dict[str, Model], ray_session: None) -> None:
+def test_vllm_takes_more_prompts_than_one_step_holds(models: dict[str, Model], vllm: Vllm) -> None:
     asked = [
         request._replace(prompt_ids=request.prompt_ids * 5) for request in requests(models["policy"], 1.0, count=400)
     ]
-    vllm = SAMPLING.model_copy(update={"engine": "vllm", "max_model_len": 128})
-    assert len(ray.get(_generate.remote(models["policy"], vllm, asked))) == 400
+    assert len(vllm("generate", asked).answers) == 400
 
 
 def test_stop_strings_end_a_completion(models: dict[str, Model]) -> None:
@@ -106,6 +98,26 @@ def test_requests_with_other_parameters_share_an_engine(models: dict[str, Model]
     assert [engine.generate([request])[0] for request in mixed] == together
     assert {len(made.token_ids) for made in together[1::5]} == {2}
     assert max(len(made.token_ids) for made in together) == SAMPLING.max_tokens
+
+
+def test_engines_say_how_far_they_are_and_count_what_they_read_and_write(models: dict[str, Model], vllm: Vllm) -> None:
+    """The same of both engines: of nine requests one is too long; each prompt is read for each of its requests."""
+    asked = [*requests(models["policy"], 0.0, count=4) * 2, Request([], 0, 0.0, 8, prompt_ids=[5] * 60)]
+    engine = open_engine(models["policy"], EngineConfig(engine="hf", max_model_len=64, batch_tokens=64))
+    finished: list[float] = []
+    made = engine.generate(asked, done=finished.append)
+    assert sum(finished) == 9
+    assert finished[0] == 1
+    assert len(finished) > 3, "after each batch"
+    assert isinstance(made[8], Failed)
+    read = sum(len(request.prompt_ids or []) for request in asked[:8])
+    written = sum(len(one.token_ids) for one in made if isinstance(one, Completion))
+    assert engine.counts == {"calls": 8, "tokens": read + written}
+    other = vllm("generate", [*asked[:8], asked[8]._replace(max_tokens=80)])  # it has room for 128
+    assert other.answers[:8] == made[:8]
+    assert isinstance(other.answers[8], Failed)
+    assert other.finished == [1] * 9, "each as it is finished"
+    assert other.counts == engine.counts
 
 
 def test_prompts_fit_that_leave_room_for_their_own_completion(models: dict[str, Model]) -> None:

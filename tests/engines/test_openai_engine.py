@@ -42,8 +42,11 @@ def test_answers_keep_the_order_and_are_asked_once() -> None:
     with server(echo) as (url, seen):
         asked = engine(url, concurrency=3)
         expected = [Completion(f"question {n} {n}", [], "stop") for n in range(6)]
-        assert asked.generate(REQUESTS + REQUESTS[::-1]) == expected + expected[::-1]
-        assert asked.generate(REQUESTS[2:4]) == expected[2:4]
+        finished: list[float] = []
+        assert asked.generate(REQUESTS + REQUESTS[::-1], done=finished.append) == expected + expected[::-1]
+        assert finished == [0, 2, 2, 2, 2, 2, 2], "each answer as it comes, for all that asked for it"
+        assert asked.generate(REQUESTS[2:4], done=finished.append) == expected[2:4]
+        assert finished[7:] == [2]
         assert asked.generate([]) == []
         (other_seed,) = asked.generate([REQUESTS[0]._replace(seed=2**31 + 9)])
     assert len(seen) == 7
@@ -161,10 +164,12 @@ def test_a_failed_answer_is_a_failed_row_with_its_reason() -> None:
 
     with server(behave) as (url, _):
         asking = Questions(Echo(), SAMPLING.model_copy(update={"k": 1}), seed=0)
-        worker = GenerationWorker(Endpoint(f"{url}/v1", "a-model", "x"), asking, SAMPLING, tensor_parallel=1)
+        worker = GenerationWorker(
+            Endpoint(f"{url}/v1", "a-model", "x", role="teacher"), asking, SAMPLING, tensor_parallel=1
+        )
         shard = worker(rows, "part-00000.parquet")
     assert [row["prompt_id"] for row in shard.rows] == ["one-0", "one-1"]
     (failed,) = shard.failed
     assert failed["prompt_id"] == "two"
     assert failed["reason"].startswith("malformed answer: body: Invalid JSON")
-    assert (shard.counts["endpoint_calls"], shard.counts["endpoint_tokens"]) == (3, 21)
+    assert (shard.counts["calls.teacher"], shard.counts["tokens.teacher"]) == (3, 21)

@@ -35,7 +35,7 @@ Replies = tuple[str, ...]
 
 def judge_at(url: str, mode: Mode = "pair", **endpoint: Any) -> LLMJudge:
     template = templates.texts(templates.FOLDER)[f"judge_{mode}"]
-    return LLMJudge(Endpoint(f"{url}/v1", "a-judge", "x", concurrency=2, **endpoint), template, mode)
+    return LLMJudge(Endpoint(f"{url}/v1", "a-judge", "x", concurrency=2, role="judge", **endpoint), template, mode)
 
 
 def shown(body: dict[str, Any]) -> Replies:
@@ -55,7 +55,11 @@ def longer(replies: Replies) -> str:
 def test_the_score_is_the_share_of_wins_in_the_group() -> None:
     with server(saying(longer)) as (url, seen):
         asked = judge_at(url).load()
+        shares: list[float] = []
+        asked.report = shares.append
         assert asked(ITEMS) == [0.0, 0.5, 1.0, 0.0, 1.0]
+        assert sum(shares) == pytest.approx(1.0)
+        assert len(shares) >= 8, "each answer counts as it comes"
         assert asked(ITEMS[::-1]) == [1.0, 0.0, 1.0, 0.5, 0.0]
     assert len(seen) == 2 * (3 + 1), "each pair in both orders, and no question twice"
     assert {shown(body) for body in seen} >= {("apple", "apple pear"), ("apple pear", "apple")}
@@ -146,7 +150,7 @@ class Scripted(Asked):
         self.engine = self
         self.prefers = prefers
 
-    def generate(self, requests: list[Any]) -> list[Any]:
+    def generate(self, requests: list[Any], done: Any) -> list[Any]:
         from tsalign.engines import Completion
 
         replies = [shown({"messages": request.prompt}) for request in requests]
@@ -190,7 +194,7 @@ def test_a_judge_is_a_teacher() -> None:
     (failed,) = shard.failed
     assert failed["prompt_id"] == "two"
     assert "it wrote 'bad question'" in failed["reason"]
-    assert (shard.counts["teacher_calls"], shard.counts["teacher_tokens"]) == (4, 28)
+    assert (shard.counts["calls.judge"], shard.counts["tokens.judge"]) == (4, 28)
     assert shard.counts["teacher_malformed"] == 2
     assert len(seen) == 4
 
@@ -202,7 +206,7 @@ def test_failed_rows_of_a_score_say_what_the_judge_wrote() -> None:
     assert [row["score.judge"] for row in shard.rows] == [[1.0, 0.0]]
     assert "it wrote 'hm'" in shard.failed[0]["reason"]
     assert shard.counts["judge_malformed"] == 2
-    assert shard.counts["judge_calls"] == 4
+    assert shard.counts["calls.judge"] == 4
 
 
 def test_a_local_model_judges_too(models: dict[str, Model]) -> None:

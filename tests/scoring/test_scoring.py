@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from tsalign.data.shards import Shard, read_rows, write_shard
 from tsalign.data.tensors import padding_id, rewards
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.scoring import Item, scorer_from_name
+from tsalign.scoring.function import PythonFunction
 from tsalign.scoring.logprob import LogProb
 from tsalign.scoring.reward_model import RewardModel
-from tsalign.scoring.stage import score
+from tsalign.scoring.stage import ScoreWorker, score
 from tsalign.toy.world import tasks
 from tsalign.training.examples import collate
 from tsalign.training.objectives.ranking import PairwiseRanking, margin_ranking
@@ -111,6 +113,9 @@ def preference_rows() -> list[dict[str, Any]]:
     ]
 
 
+GRADE = "tsalign.toy.oracle:grade"
+
+
 def half_a_judge(prompt: list[dict[str, str]], completion: str) -> float:
     return float("nan") if completion == "cat" else 1.0
 
@@ -121,7 +126,7 @@ def test_the_stage_adds_columns_and_keeps_to_its_share(
     source = Dataset(str(make_stage("rows")[0].out), "rows")
     for number in range(2):
         write_shard(UPath(source.path) / f"part-0000{number}.parquet", Shard(preference_rows()[number::2]))
-    scorers = {"student": RewardModel(models["student"]), "oracle": scorer_from_name("tsalign.toy.oracle:grade")}
+    scorers = {"student": RewardModel(models["student"]), "oracle": scorer_from_name(GRADE)}
     seen = []
     for name, share in (("low", (0.0, 0.5)), ("high", (0.5, 1.0))):
         stage, log = make_stage(name, workers=2)
@@ -132,6 +137,28 @@ def test_the_stage_adds_columns_and_keeps_to_its_share(
         assert log["scored"] == 2 * len(rows)
         seen += [row["prompt_id"] for row in rows]
     assert sorted(seen) == sorted(row["prompt_id"] for row in preference_rows())
+
+
+def test_scorers_of_one_role_count_together_and_share_the_progress(models: dict[str, Model]) -> None:
+    student = replace(models["student"], role="student")
+    scorers = {
+        "all": RewardModel(student),
+        "few": RewardModel(student, batch_tokens=50),
+        "oracle": PythonFunction(GRADE),
+    }
+    worker = ScoreWorker(scorers, (0.0, 1.0))
+    shares: list[float] = []
+    worker.report = shares.append
+    shard = worker(preference_rows(), "part-00000.parquet")
+    pairs = [
+        encode_pair(load_tokenizer(student), row["prompt"], row[side][0]["content"])
+        for row in preference_rows()
+        for side in ("chosen", "rejected")
+    ]
+    tokens = sum(len(prompt) + len(response) for prompt, response in pairs)
+    assert shard.counts == {"scored": 40, "calls.student": 80, "tokens.student": 2 * tokens}
+    assert sum(shares) == pytest.approx(2 / 3), "who asks no model is done at once"
+    assert len(shares) > 5
 
 
 @pytest.mark.parametrize("name", ["no_such_module:judge", "tsalign.toy.oracle:nothing", "tsalign.toy.oracle"])

@@ -53,7 +53,10 @@ def test_answers_come_conversation_by_conversation_and_do_not_depend_on_the_shar
 ) -> None:
     worker = GenerationWorker(models["policy"], Questions(Echo(), SAMPLING, seed=1), SAMPLING, tensor_parallel=1)
     one, two = {"prompt_id": "a", "word": "cat"}, {"prompt_id": "b", "word": "dog"}
+    shares: list[float] = []
+    worker.report = shares.append
     together, alone = worker([one, two], "x"), worker([two], "x")
+    assert sum(shares) == pytest.approx(2.0), "one a shard"
     assert [row["prompt_id"] for row in together.rows] == [f"{name}-{i}" for name in "ab" for i in range(4)]
     assert together.rows[4:] == alone.rows
     assert together.counts["answers"] == together.counts["completions"] == 8

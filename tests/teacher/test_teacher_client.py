@@ -30,9 +30,12 @@ def right(content: dict[str, Any]) -> Reply:
 def test_client_keeps_order_groups_prompts_and_asks_once() -> None:
     with server(lambda _, content: right(content)) as (url, seen):
         scorer = TeacherClient(url, chunk=10).load()
+        shares: list[float] = []
+        scorer.report = shares.append
         assert scorer(ITEMS + ITEMS[::-1]) == [float(len(item.completion)) for item in ITEMS + ITEMS[::-1]]
         assert scorer(ITEMS[5:9]) == [float(len(item.completion)) for item in ITEMS[5:9]]
         assert scorer([]) == []
+    assert shares == pytest.approx([10 / len(ITEMS)] * (len(ITEMS) // 10)), "after each chunk"
     sizes = [sum(len(item["completions"]) for item in content["items"]) for content in seen]
     assert sizes == [10] * (len(ITEMS) // 10)
     assert any(len(item["completions"]) > 1 for content in seen for item in content["items"])

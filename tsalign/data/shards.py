@@ -82,9 +82,15 @@ class Counting(Protocol):
     counts: Counter[str]
 
 
-def take_counts(of: Counting, name: str) -> dict[str, float]:
-    """What a loaded scorer or engine counted since it was last asked, as `<name>_<what>`."""
-    taken: dict[str, float] = {f"{name}_{what}": amount for what, amount in of.counts.items()}
+def take_counts(of: Counting, role: str, name: str) -> dict[str, float]:
+    """What a loaded scorer or engine counted since it was last asked.
+
+    `calls.<role>` and `tokens.<role>` are what the model of a role was asked; anything else is `<name>_<what>`.
+    """
+    asked = ("calls", "tokens")
+    taken: dict[str, float] = {
+        f"{what}.{role}" if what in asked else f"{name}_{what}": amount for what, amount in of.counts.items()
+    }
     of.counts.clear()
     return taken
 

@@ -17,21 +17,15 @@ from tsalign.data.shards import Row, Shard, read_counts, read_rows, write_shard
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 
-Report = Callable[[float], None]
-
 
 class Worker(Protocol):
     """Lives in an actor, loads what it needs once, and maps the rows of a shard.
 
-    The actor sets its attribute `report`, a `Report`: a worker that needs long for a shard calls it with the share
+    The actor sets its attribute `report`, an `Advance`: a worker that needs long for a shard calls it with the share
     of the shard that it has done since it last did. The shares of a shard add up to at most 1.
     """
 
     def __call__(self, rows: list[Row], shard: str) -> Shard: ...
-
-
-def unheard(share: float) -> None:
-    """What `report` is outside an actor."""
 
 
 def map_shards(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from tsalign.common import registry
 from tsalign.common.errors import TsalignError
+from tsalign.common.progress import Advance, unseen
 from tsalign.config import EngineConfig, SamplingConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.data.sources import Message
@@ -65,12 +66,14 @@ class Engine(Protocol):
     """Loads a model once and answers lists of requests, in order. Equal requests get equal answers.
 
     Attributes:
-        counts: sums since a stage last took them; an engine that asks somebody else counts `calls` and `tokens`.
+        counts: sums since a stage last took them: `calls`, the completions made, or sequences read for log-probs;
+            and `tokens`, those read and written. A prompt of several requests is read for each of them.
     """
 
     counts: Counter[str]
 
-    def generate(self, requests: list[Request]) -> Sequence[Completion | Failed]: ...
+    def generate(self, requests: list[Request], done: Advance = unseen) -> Sequence[Completion | Failed]:
+        """One answer a request, in order; `done` is called with how many more of them there are."""
 
 
 class LogprobEngine(Engine, Protocol):
@@ -78,10 +81,12 @@ class LogprobEngine(Engine, Protocol):
 
     tokenizer: PreTrainedTokenizerBase
 
-    def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
+    def logprobs(self, pairs: list[tuple[list[int], list[int]]], done: Advance = unseen) -> list[list[float] | None]:
         """The log-prob of each token of each response, from token ids of prompts and responses."""
 
-    def next_token_logprobs(self, prompts: list[list[int]], top: int) -> list[dict[str, float] | None]:
+    def next_token_logprobs(
+        self, prompts: list[list[int]], top: int, done: Advance = unseen
+    ) -> list[dict[str, float] | None]:
         """The `top` most likely next tokens of each prompt, as text, with their log-probs."""
 
 
@@ -104,6 +109,13 @@ def prompts_that_fit(
         else:
             failed[index] = Failed(f"prompt has {len(ids)} tokens; max_model_len - max_tokens leaves {limit}")
     return fitting, failed
+
+
+def spent(prompts: Mapping[int, list[int]], answers: Mapping[int, Completion | Failed]) -> dict[str, int]:
+    """What an engine counts for the completions of prompts, by index."""
+    made = [answer for answer in map(answers.get, prompts) if isinstance(answer, Completion)]
+    read, written = sum(map(len, prompts.values())), sum(len(completion.token_ids) for completion in made)
+    return {"calls": len(made), "tokens": read + written}
 
 
 def by_text(tokenizer: PreTrainedTokenizerBase, logps: Iterable[tuple[int, float]]) -> dict[str, float]:

@@ -9,12 +9,13 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from tsalign.common.errors import TsalignError
+from tsalign.common.progress import Advance, unseen
 from tsalign.config import EngineConfig
 from tsalign.data.batching import by_tokens
 from tsalign.data.chat import decode
 from tsalign.data.loading import load_for_inference
 from tsalign.data.tensors import pad, padding_id, response_logps
-from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit
+from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit, spent
 from tsalign.runs.artifacts import Model
 
 
@@ -31,9 +32,10 @@ class HFEngine:
         self.ends = sorted({int(end) for end in [*ends, self.tokenizer.eos_token_id] if end is not None})
         self.padding = padding_id(self.tokenizer)
 
-    def generate(self, requests: list[Request]) -> list[Completion | Failed]:
-        """One completion a request, in order."""
-        prompts, done = prompts_that_fit(requests, self.tokenizer, self.config.max_model_len)
+    def generate(self, requests: list[Request], done: Advance = unseen) -> list[Completion | Failed]:
+        """One completion a request, in order; `done` hears of each batch."""
+        prompts, answers = prompts_that_fit(requests, self.tokenizer, self.config.max_model_len)
+        done(len(answers))
         ending_together: dict[tuple[int, tuple[str, ...]], list[int]] = defaultdict(list)
         for index in prompts:
             ending_together[requests[index].max_tokens, requests[index].stop].append(index)
@@ -41,30 +43,40 @@ class HFEngine:
             room = [len(prompts[i]) + max_tokens for i in members]
             for batch in by_tokens(room, self.config.batch_tokens):
                 chosen = [members[i] for i in batch]
-                done.update(zip(chosen, self._batch([prompts[i] for i in chosen], [requests[i] for i in chosen])))
-        return [done[i] for i in range(len(requests))]
+                answers.update(zip(chosen, self._batch([prompts[i] for i in chosen], [requests[i] for i in chosen])))
+                done(len(chosen))
+        self.counts.update(spent(prompts, answers))
+        return [answers[i] for i in range(len(requests))]
 
     @torch.inference_mode()
-    def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
+    def logprobs(self, pairs: list[tuple[list[int], list[int]]], done: Advance = unseen) -> list[list[float] | None]:
         """The log-prob of each token of each response, float32."""
         found: dict[int, list[float] | None] = {}
-        for batch in by_tokens([len(p) + len(r) for p, r in pairs], self.config.batch_tokens):
+        lengths = [len(prompt) + len(response) for prompt, response in pairs]
+        for batch in by_tokens(lengths, self.config.batch_tokens):
             padded = pad([pairs[i][0] + pairs[i][1] for i in batch], self.padding, self.model.device)
-            lengths = torch.tensor([len(pairs[i][1]) for i in batch], device=self.model.device)
-            logps = response_logps(self.model, padded, lengths).tolist()
+            responses = torch.tensor([len(pairs[i][1]) for i in batch], device=self.model.device)
+            logps = response_logps(self.model, padded, responses).tolist()
             found.update((i, row[len(row) - len(pairs[i][1]) :]) for i, row in zip(batch, logps))
+            done(len(batch))
+        self.counts.update(calls=len(pairs), tokens=sum(lengths))
         return [found[i] for i in range(len(pairs))]
 
     @torch.inference_mode()
-    def next_token_logprobs(self, prompts: list[list[int]], top: int) -> list[dict[str, float] | None]:
+    def next_token_logprobs(
+        self, prompts: list[list[int]], top: int, done: Advance = unseen
+    ) -> list[dict[str, float] | None]:
         """The `top` most likely next tokens of each prompt, as text, with their log-probs."""
         found: dict[int, dict[str, float] | None] = {}
-        for batch in by_tokens([len(prompt) for prompt in prompts], self.config.batch_tokens):
+        lengths = [len(prompt) for prompt in prompts]
+        for batch in by_tokens(lengths, self.config.batch_tokens):
             padded = pad([prompts[i] for i in batch], self.padding, self.model.device)
             logits = self.model(**padded._asdict(), use_cache=False, logits_to_keep=1).logits[:, -1].float()
             logps, tokens = logits.log_softmax(-1).topk(top)
             for index, row in zip(batch, zip(tokens.tolist(), logps.tolist())):
                 found[index] = by_text(self.tokenizer, zip(*row))
+            done(len(batch))
+        self.counts.update(calls=len(prompts), tokens=sum(lengths))
         return [found[i] for i in range(len(prompts))]
 
     @torch.inference_mode()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.http import RetryingClient, Unanswered, explanation
+from tsalign.common.progress import Advance, unseen
 from tsalign.config import EngineConfig
 from tsalign.engines import Completion, Failed, Request
 from tsalign.runs.artifacts import Endpoint
@@ -73,8 +74,8 @@ class OpenAIEngine:
             "endpoint", endpoint.url, endpoint.token, ADVICE, endpoint.request_timeout, proxies=endpoint.proxies
         )
 
-    def generate(self, requests: list[Request]) -> list[Completion | Failed]:
-        """One completion a request, in order.
+    def generate(self, requests: list[Request], done: Advance = unseen) -> list[Completion | Failed]:
+        """One completion a request, in order; `done` hears of each as its answer comes.
 
         Raises:
             TsalignError: the endpoint stays down, does not take the key, or has no such model.
@@ -82,8 +83,13 @@ class OpenAIEngine:
         bodies = [self._body(request) for request in requests]
         keys = [_key(body) for body in bodies]
         unknown = {key: body for key, body in zip(keys, bodies) if key not in self._cache}
+        requested = Counter(keys)
+        done(sum(times for key, times in requested.items() if key not in unknown))
+        answers: dict[bytes, Completion | Failed] = {}
         with ThreadPoolExecutor(self.endpoint.concurrency) as pool:
-            answers = dict(zip(unknown, pool.map(self._ask, unknown.values())))
+            for key, answer in zip(unknown, pool.map(self._ask, unknown.values())):
+                answers[key] = answer
+                done(requested[key])
         self._cache.update((key, answer) for key, answer in answers.items() if isinstance(answer, Completion))
         return [self._cache.get(key) or answers[key] for key in keys]
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from io import StringIO
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from tsalign.common.progress import Advance, unseen
 from tsalign.common.storage import local_folder
 from tsalign.config import EngineConfig
 from tsalign.data.chat import decode, load_tokenizer
-from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit
+from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit, spent
 from tsalign.runs.artifacts import Model
 
 if not torch.cuda.is_available():
@@ -63,44 +67,65 @@ class VLLMEngine:
         with local_folder(model.path) as folder:
             self.llm = LLM(folder, **engine_arguments(model, config, tensor_parallel))
 
-    def generate(self, requests: list[Request]) -> list[Completion | Failed]:
-        """One completion a request, in order."""
-        prompts, done = prompts_that_fit(requests, self.tokenizer, self.config.max_model_len)
-        outputs = self.llm.generate(
-            [TokensPrompt(prompt_token_ids=ids) for ids in prompts.values()],
-            [sampling_parameters(requests[i]) for i in prompts],
-            use_tqdm=False,
-        )
+    def generate(self, requests: list[Request], done: Advance = unseen) -> list[Completion | Failed]:
+        """One completion a request, in order; `done` hears of each as it is finished."""
+        prompts, answers = prompts_that_fit(requests, self.tokenizer, self.config.max_model_len)
+        done(len(answers))
+        outputs = self._run(list(prompts.values()), [sampling_parameters(requests[i]) for i in prompts], done)
         for index, output in zip(prompts, outputs):
-            done[index] = completion(output.outputs[0], self.tokenizer, requests[index].stop)
-        return [done[i] for i in range(len(requests))]
+            answers[index] = completion(output.outputs[0], self.tokenizer, requests[index].stop)
+        self.counts.update(spent(prompts, answers))
+        return [answers[i] for i in range(len(requests))]
 
-    def logprobs(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float] | None]:
+    def logprobs(self, pairs: list[tuple[list[int], list[int]]], done: Advance = unseen) -> list[list[float] | None]:
         """The log-prob of each token of each response; None for a sequence that leaves no room in `max_model_len`."""
         read = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
-        outputs = self._read([prompt + response for prompt, response in pairs], read)
+        outputs = self._read([prompt + response for prompt, response in pairs], read, done)
         found: list[list[float] | None] = []
         for (prompt, response), output in zip(pairs, outputs):
             shown = output.prompt_logprobs[len(prompt) :] if output else None
             found.append([at[token].logprob for at, token in zip(shown, response)] if shown is not None else None)
         return found
 
-    def next_token_logprobs(self, prompts: list[list[int]], top: int) -> list[dict[str, float] | None]:
+    def next_token_logprobs(
+        self, prompts: list[list[int]], top: int, done: Advance = unseen
+    ) -> list[dict[str, float] | None]:
         """The `top` most likely next tokens of each prompt, as text, with their log-probs; None as above."""
         read = SamplingParams(temperature=0, max_tokens=1, logprobs=top, detokenize=False)
         return [
             by_text(self.tokenizer, ((token, shown.logprob) for token, shown in output.outputs[0].logprobs[0].items()))
             if output
             else None
-            for output in self._read(prompts, read)
+            for output in self._read(prompts, read, done)
         ]
 
-    def _read(self, sequences: list[list[int]], parameters: SamplingParams) -> list[Any]:
+    def _read(self, sequences: list[list[int]], parameters: SamplingParams, done: Advance) -> list[Any]:
         """vLLM's output for each sequence; None for what is too long."""
         fits = [i for i, sequence in enumerate(sequences) if len(sequence) < self.config.max_model_len]
-        prompts = [TokensPrompt(prompt_token_ids=sequences[i]) for i in fits]
-        outputs = dict(zip(fits, self.llm.generate(prompts, parameters, use_tqdm=False)))
+        done(len(sequences) - len(fits))
+        outputs = dict(zip(fits, self._run([sequences[i] for i in fits], parameters, done)))
+        self.counts.update(calls=len(fits), tokens=sum(len(sequences[i]) for i in fits))
         return [outputs.get(i) for i in range(len(sequences))]
+
+    def _run(
+        self, prompts: list[list[int]], parameters: SamplingParams | list[SamplingParams], done: Advance
+    ) -> list[Any]:
+        """vLLM's output for each prompt, in order."""
+        self.llm.enqueue([TokensPrompt(prompt_token_ids=ids) for ids in prompts], parameters, use_tqdm=False)
+        return list(self.llm.wait_for_completion(use_tqdm=partial(SilentBar, done)))
+
+
+class SilentBar(tqdm):
+    """The progress bar that vLLM is given: it writes nothing, and passes on how many requests are finished."""
+
+    def __init__(self, done: Advance, **options: Any) -> None:
+        super().__init__(**options, file=StringIO())
+        self.done = done
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """`n` more requests are finished."""
+        self.done(n or 0)
+        return super().update(n)
 
 
 def sampling_parameters(request: Request, **more: Any) -> SamplingParams:

@@ -8,6 +8,7 @@ from typing import Any
 
 from upath import UPath
 
+from tsalign.common.progress import unseen
 from tsalign.common.storage import write_json
 from tsalign.config import EvaluationConfig
 from tsalign.data.shards import Row, Shard, iterate, read_rows, take_counts
@@ -64,9 +65,11 @@ class EvaluationWorker:
     """Scores the answers, joined row by row with the base's answers to the same prompts."""
 
     def __init__(self, base: Dataset, judge: Scorer) -> None:
-        self.base, self.judge = UPath(base.path), judge.load()
+        self.base, self.judge, self.role = UPath(base.path), judge.load(), judge.who
+        self.report = unseen
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
+        self.judge.report = self.report
         base = {row["prompt_id"]: row for row in read_rows(self.base / shard)}
         unmatched = [row["prompt_id"] for row in rows if row["prompt_id"] not in base]
         bad = [{"prompt_id": missing, "reason": "the base has no answer"} for missing in unmatched]
@@ -76,7 +79,7 @@ class EvaluationWorker:
         failed = add_scores(rows, "score.judge", self.judge) if known else self._side_by_side(rows, others)
         bad += [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
         verdicts = [_verdict(row, other) for index, (row, other) in enumerate(zip(rows, others)) if index not in failed]
-        return Shard(verdicts, bad, take_counts(self.judge, "judge"))
+        return Shard(verdicts, bad, take_counts(self.judge, self.role, "judge"))
 
     def _side_by_side(self, rows: list[Row], others: list[Row]) -> dict[int, str]:
         """`score.judge` of rows and others, each answer judged in one group with the other's of the same number."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tsalign.common import registry
+from tsalign.common.progress import Advance, unseen
 from tsalign.config import EndpointConfig, ModelConfig
 from tsalign.runs.artifacts import Endpoint, Model, writer_from
 from tsalign.runs.plan import Amount, times
@@ -49,9 +50,11 @@ class LoadedScorer(ABC):
         counts: sums since a stage last took them: `calls` (what was asked of the model), `tokens` (read and written),
             and others of the scorer's own.
         reasons: why items of the last call have no score, by index.
+        report: called with the share of the items in work that got done since it was last called.
     """
 
     def __init__(self) -> None:
+        self.report: Advance = unseen
         self.counts: Counter[str] = Counter()
         self.reasons: dict[int, str] = {}
 

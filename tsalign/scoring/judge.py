@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
+from tsalign.common.progress import out_of
 from tsalign.config import EndpointConfig, ModelConfig, SamplingConfig
-from tsalign.data.chat import encode_prompt
 from tsalign.data.sources import Message
 from tsalign.engines import Completion, Failed, open_engine, request_from
 from tsalign.prompts import templates
@@ -90,7 +90,8 @@ class Asked(LoadedScorer):
     def __init__(self, scorer: LLMJudge) -> None:
         super().__init__()
         self.scorer = scorer
-        self.engine: Any = open_engine(scorer.writer, scorer.inference)
+        self.engine = open_engine(scorer.writer, scorer.inference)
+        self.counts = self.engine.counts
 
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One score an item; None where an answer about it is malformed or missing, or it has no rival."""
@@ -117,9 +118,9 @@ class Asked(LoadedScorer):
     def _answers(self, items: list[Item], subjects: Sequence[tuple[int, ...]]) -> list[Completion | Failed | None]:
         """The answer about each subject; None for two completions that are the same, about which none is asked."""
         asked = [subject for subject in subjects if len(subject) == 1 or _differ(items, subject)]
-        prompts = [self._question(items, subject) for subject in asked]
-        answers = self.engine.generate([request_from(self.scorer.inference, prompt, seed=0) for prompt in prompts])
-        self._count(prompts, answers)
+        requests = [request_from(self.scorer.inference, self._question(items, subject), seed=0) for subject in asked]
+        answers = self.engine.generate(requests, done=out_of(len(requests), self.report))
+        self.counts["unanswered"] += sum(isinstance(answer, Failed) for answer in answers)
         given = dict(zip(asked, answers))
         return [given.get(subject) for subject in subjects]
 
@@ -127,16 +128,6 @@ class Asked(LoadedScorer):
         names = ("a", "b") if self.scorer.comparative else ("completion",)
         shown = {name: items[index].completion for name, index in zip(names, subject)}
         return templates.render(self.scorer.template, prompt=items[subject[0]].prompt, **shown)
-
-    def _count(self, prompts: list[list[Message]], answers: Sequence[Completion | Failed]) -> None:
-        if isinstance(self.scorer.writer, Endpoint):
-            self.counts.update(self.engine.counts)
-            self.engine.counts.clear()
-        else:
-            read = sum(len(encode_prompt(self.engine.tokenizer, prompt)) for prompt in prompts)
-            written = sum(len(answer.token_ids) for answer in answers if isinstance(answer, Completion))
-            self.counts.update(calls=len(answers), tokens=read + written)
-        self.counts["unanswered"] += sum(isinstance(answer, Failed) for answer in answers)
 
     def _read(self, answer: Completion | Failed | None) -> dict[str, float]:
         """The value on each axis for the first of two, or for the only one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tsalign.common.progress import out_of
 from tsalign.config import EngineConfig
 from tsalign.data.chat import sampled_or_encoded
 from tsalign.engines import HF, open_logprob_engine
@@ -49,12 +50,13 @@ class LogProbs(LoadedScorer):
         super().__init__()
         self.scorer = scorer
         self.engine = open_logprob_engine(scorer.model, scorer.inference)
+        self.counts = self.engine.counts
 
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One log-prob an item."""
         pairs = [self._encoded(item) for item in items]
-        self.counts.update(calls=len(pairs), tokens=sum(len(prompt) + len(response) for prompt, response in pairs))
-        return [self._reduced(logps) for logps in self.engine.logprobs(pairs)]
+        found = self.engine.logprobs(pairs, done=out_of(len(pairs), self.report))
+        return [self._reduced(logps) for logps in found]
 
     def _encoded(self, item: Item) -> tuple[list[int], list[int]]:
         known = (item.prompt_ids, item.token_ids) if self.scorer.sampled_tokens else (None, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tsalign.common.progress import Advance, out_of, unseen
 from tsalign.data.batching import by_tokens
 from tsalign.data.chat import encode_pair
 from tsalign.data.loading import load_for_inference
@@ -49,20 +50,24 @@ class Rewards(LoadedScorer):
         pairs = (encode_pair(self.tokenizer, item.prompt, item.completion) for item in items)
         sequences = [prompt + response for prompt, response in pairs]
         self.counts.update(calls=len(sequences), tokens=sum(map(len, sequences)))
-        return list(score_sequences(self.model, sequences, self.padding, self.batch_tokens))
+        scores = score_sequences(
+            self.model, sequences, self.padding, self.batch_tokens, out_of(len(sequences), self.report)
+        )
+        return list(scores)
 
 
 @torch.inference_mode()
 def score_sequences(
-    model: torch.nn.Module, sequences: Sequence[list[int]], padding: int, batch_tokens: int
+    model: torch.nn.Module, sequences: Sequence[list[int]], padding: int, batch_tokens: int, done: Advance = unseen
 ) -> list[float]:
-    """One score a token sequence, in order; batched by length."""
+    """One score a token sequence, in order; batched by length. `done` hears how many more have one."""
     device = next(model.parameters()).device
     scores = [0.0] * len(sequences)
     for batch in by_tokens([len(sequence) for sequence in sequences], batch_tokens):
         values = rewards(model, pad([sequences[i] for i in batch], padding, device))
         for index, value in zip(batch, values.tolist()):
             scores[index] = value
+        done(len(batch))
     return scores
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tsalign.common.progress import unseen
 from tsalign.common.seeds import fraction
 from tsalign.data.shards import Row, Shard, take_counts
 from tsalign.data.workers import map_shards
@@ -47,7 +48,10 @@ class ScoreWorker:
 
     def __init__(self, scorers: Mapping[str, Scorer], share: tuple[float, float]) -> None:
         self.scorers = {name: scorer.load() for name, scorer in scorers.items()}
-        self.share = share
+        self.roles = {name: scorer.who for name, scorer in scorers.items()}
+        self.share, self.report = share, unseen
+        for loaded in self.scorers.values():
+            loaded.report = lambda share: self.report(share / len(self.scorers))
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
         rows = in_share(rows, self.share)
@@ -58,7 +62,8 @@ class ScoreWorker:
         bad = [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
         counts = {"scored": float(sum(len(items(row)) for row in good))}
         for name, scorer in self.scorers.items():
-            counts |= take_counts(scorer, name)
+            for what, amount in take_counts(scorer, self.roles[name], name).items():
+                counts[what] = counts.get(what, 0.0) + amount
         return Shard(good, bad, counts)
 
 

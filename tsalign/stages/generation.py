@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tsalign.common.progress import out_of, unseen
 from tsalign.config import EngineConfig, Placement
 from tsalign.data.shards import Row, Shard, take_counts
 from tsalign.data.workers import map_shards
@@ -61,10 +62,12 @@ class GenerationWorker:
 
     def __init__(self, writer: Model | Endpoint, asking: Asking, engine: EngineConfig, tensor_parallel: int) -> None:
         self.engine, self.asking = open_engine(writer, engine, tensor_parallel), asking
+        self.role, self.report = writer.role, unseen
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
         asked = [self.asking.requests(row) for row in rows]
-        answers = iter(self.engine.generate([request for requests in asked for request in requests]))
+        flat = [request for requests in asked for request in requests]
+        answers = iter(self.engine.generate(flat, done=out_of(len(flat), self.report)))
         result = Shard([])
         for row, requests in zip(rows, asked):
             written = self.asking.read(row, requests, [next(answers) for _ in requests])
@@ -72,5 +75,5 @@ class GenerationWorker:
             result.failed += written.failed
             for name, value in written.counts.items():
                 result.counts[name] = result.counts.get(name, 0.0) + value
-        result.counts.update(take_counts(self.engine, "endpoint"))
+        result.counts.update(take_counts(self.engine, self.role, self.role))
         return result

@@ -113,7 +113,6 @@ def statistics(candidate_set: Row) -> dict[str, float]:
     return {
         "completions": len(completions),
         "completion_tokens": sum(len(completion["token_ids"]) for completion in completions),
-        "prompt_tokens": len(candidate_set["prompt_ids"]),
         "cut": sum(completion["finish"] == "length" for completion in completions),
         "duplicates": len(completions) - len({completion["text"] for completion in completions}),
     }

@@ -95,6 +95,7 @@ class RemoteScorer(LoadedScorer):
                 self._cache |= scored
                 unscored |= {key: answer.reason for key in chunk if key not in scored}
                 self.counts.update(calls=len(scored), tokens=answer.tokens)
+                self.report(len(chunk) / len(ask))
         self.reasons = {index: unscored[key] for index, key in enumerate(keys) if key in unscored}
         return [self._cache.get(key) for key in keys]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from planned import check_against_plan
 
 from tsalign import api
 from tsalign.common.errors import TsalignError
+from tsalign.common.progress import Advance, unseen
 from tsalign.config import ModelConfig, WritingConfig
 from tsalign.data.shards import iterate, write_rows
 from tsalign.engines import Completion, Failed, Request
@@ -69,8 +71,10 @@ class Scripted:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.counts: Counter[str] = Counter()
 
-    def generate(self, requests: list[Request]) -> list[Completion | Failed]:
+    def generate(self, requests: list[Request], done: Advance = unseen) -> list[Completion | Failed]:
+        done(len(requests))
         self.asked += [request.prompt[-1]["content"] for request in requests]
         assert {request.temperature for request in requests} == {0.0}
         return [self._answer(request.prompt[-1]["content"]) for request in requests]
@@ -91,12 +95,14 @@ def test_accuracy_in_context_is_the_share_of_right_answers_after_the_one_example
     scorer = ICLAccuracy(models["policy"], (TASK,), TEMPLATE, WRITING)
     engine = Scripted()
     loaded = LoadedICLAccuracy(scorer, engine)
+    shares: list[float] = []
+    loaded.report = shares.append
     scores = loaded([item("5 5", "good"), item("5 5", "bad"), item("5 5", "good"), item("6 6", "broken")])
     assert scores == [1.0, 0.25, 1.0, None]
     # Example by example, so that what they share lies together; equal ones once.
     assert engine.asked[:4] == [f"Add. 5 5=good {n} 0=" for n in range(4)]
     assert len(engine.asked) == 12
-    assert loaded.counts == {"generations": 12, "completion_tokens": 33}
+    assert shares == [pytest.approx(1.0)]
 
 
 def test_the_toy_student_tells_telling_rationales_from_others() -> None:
@@ -113,6 +119,9 @@ def test_the_toy_student_tells_telling_rationales_from_others() -> None:
     assert wrong < 0.4
     assert empty is not None
     assert empty < 0.4
+    questions = read_tasks(["toy:arte-tune"])[0].preference
+    assert score.counts["calls"] == 3 * len(questions)
+    assert score.counts["tokens"] > score.counts["calls"] * 10
 
 
 def scored(prompt_id: str, scores: list[float], texts: list[str] | None = None) -> dict[str, Any]:

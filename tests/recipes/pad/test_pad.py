@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import ray
 import torch
+from conftest import Vllm
 from hypothesis import given
 from hypothesis import strategies as st
 from planned import check_against_plan
+from upath import UPath
 
 import tsalign
-from tsalign.config import SamplingConfig
+from tsalign.common.progress import Advance
+from tsalign.config import EngineConfig
 from tsalign.data.chat import encode_pair, load_tokenizer
 from tsalign.data.loading import load
+from tsalign.data.shards import read_rows
 from tsalign.data.tensors import padding_id
 from tsalign.engines import by_text, open_logprob_engine
 from tsalign.recipes.pad import option_probability
@@ -217,9 +221,13 @@ class Scripted:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.asked: list[str] = []
+        self.counts: Counter[str] = Counter()
 
-    def next_token_logprobs(self, prompts: list[list[int]], top: int) -> list[Mapping[str, float] | None]:
+    def next_token_logprobs(
+        self, prompts: list[list[int]], top: int, done: Advance
+    ) -> list[Mapping[str, float] | None]:
         assert top == 20
+        done(len(prompts))
         texts = [self.tokenizer.decode(prompt) for prompt in prompts]
         self.asked += texts
         shown = {token: math.log(p) for token, p in {" A": 0.4, "A)": 0.1, "B": 0.1, "ABC": 0.2}.items()}
@@ -254,7 +262,7 @@ def test_both_orders_are_averaged(scripted: Callable[..., Any]) -> None:
     first, second = score(items("dog", "box"))  # .5 for A, .1 for B in either order
     assert (first, second) == pytest.approx((math.log(0.3), math.log(0.3)))
     assert len(engine.asked) == 2
-    assert score.counts["calls"] == 2
+    assert score.counts is engine.counts
     assert score.counts["unclear_mass"] == pytest.approx(2 * 0.4)
 
 
@@ -291,25 +299,28 @@ def test_ids_with_the_same_text_add_up() -> None:
     assert shown == pytest.approx({"A": math.log(0.375), "B": math.log(0.5)})
 
 
-@ray.remote
-def _log_probs(model: Model, engine: str, pairs: Any, prompts: Any) -> tuple[Any, Any]:
-    opened = open_logprob_engine(model, SamplingConfig(engine=engine, max_model_len=64, batch_tokens=200))
-    return opened.logprobs(pairs), opened.next_token_logprobs(prompts, 20)
-
-
-def test_hf_and_vllm_show_the_same_log_probs(models: dict[str, Model], ray_session: None) -> None:
+def test_hf_and_vllm_show_the_same_log_probs(models: dict[str, Model], vllm: Vllm) -> None:
     tokenizer = load_tokenizer(models["policy"])
     pairs = [encode_pair(tokenizer, task.messages, task.response) for task in tasks("tune", 0, 20)]
     prompts = [prompt for prompt, _ in pairs]
-    too_long = ([1] * 50, [2] * 20)
-    hf, vllm = ray.get(
-        [_log_probs.remote(models["policy"], engine, [*pairs, too_long], prompts) for engine in ("hf", "vllm")]
-    )
-    assert vllm[0][-1] is None
-    for one, two, (_, response) in zip(hf[0], vllm[0][:-1], pairs):
+    too_long = ([1] * 100, [2] * 40)
+    hf = open_logprob_engine(models["policy"], EngineConfig(engine="hf", batch_tokens=200))
+    finished: list[float] = []
+    expected, read = hf.logprobs(pairs, done=finished.append), vllm("logprobs", [*pairs, too_long])
+    assert read.answers[-1] is None
+    assert sum(finished) == 20
+    assert len(finished) > 1, "after each batch"
+    assert read.finished == [1] * 21, "each as it is finished"
+    tokens = sum(len(prompt) + len(response) for prompt, response in pairs)
+    assert read.counts == hf.counts == {"calls": 20, "tokens": tokens}
+    for one, two, (_, response) in zip(expected, read.answers[:-1], pairs):
         assert len(one) == len(response)
         assert one == pytest.approx(two, abs=1e-3)
-    for one, two in zip(hf[1], vllm[1]):
+    hf.counts.clear()
+    shown, other = hf.next_token_logprobs(prompts, 20), vllm("next_token_logprobs", prompts, 20)
+    assert other.finished == [0, *[1] * 20]
+    assert other.counts == hf.counts == {"calls": 20, "tokens": sum(map(len, prompts))}
+    for one, two in zip(shown, other.answers):
         common = set(one) & set(two)  # the last of twenty may differ by rounding
         assert len(common) >= 19
         assert [one[token] for token in common] == pytest.approx([two[token] for token in common], abs=1e-3)
@@ -371,8 +382,15 @@ def test_a_small_run_and_dpo_on_the_same_scores(
     done = {entry["stage"]: entry["counts"] for entry in stages if entry.get("state") == "done"}
     kept = done["1/diverse"]["rows"]
     assert kept + done["1/diverse"]["alike"] == 64
-    assert done["1/scores"]["choice_calls"] == kept * 6
-    assert done["1/scores"]["choice_tokens"] > done["1/scores"]["logprob_tokens"] > 0
+    # Of each prompt's three responses: six questions about the pairs, in both orders, and three log-probs.
+    assert done["1/scores"]["calls.teacher"] == kept * (6 + 3)
+    read = sum(
+        len(row["prompt_ids"]) + len(made["token_ids"])
+        for shard in (tmp_path / "runs/small/iterations/1/diverse").glob("*.parquet")
+        for row in read_rows(UPath(shard))
+        for made in row["completions"]
+    )
+    assert done["1/scores"]["tokens.teacher"] - read > read > 0
     check_against_plan(tmp_path / "runs/small")
 
     # The same run with another objective goes on from the teacher's scores.

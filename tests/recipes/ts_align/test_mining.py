@@ -61,7 +61,7 @@ def test_the_teacher_flips_the_students_order() -> None:
     assert row["score.student"] == [0.1, 0.9]
     assert (row["chosen_ids"], row["rejected_ids"]) == ([0], [2])
     assert teacher.asked == 2
-    assert shard.counts == {"identical": 0, "tied": 0, "flipped": 1, "teacher_calls": 2}
+    assert shard.counts == {"identical": 0, "tied": 0, "flipped": 1, "calls.teacher": 2}
 
 
 def test_identical_and_tied_pairs_are_dropped_and_counted() -> None:

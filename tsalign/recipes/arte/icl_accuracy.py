@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from tsalign.common.progress import out_of
 from tsalign.engines import Completion, Engine, Request, open_engine, request_from
 from tsalign.prompts.templates import render, texts
 from tsalign.recipes.arte.config import AnsweringConfig
@@ -52,12 +53,13 @@ class ICLAccuracy(Scorer):
 class LoadedICLAccuracy(LoadedScorer):
     """Asks all questions about all examples of a call at once, example by example, so that engines cache the prefix.
 
-    Counts the student's answers as `calls`, and the tokens that it wrote.
+    Counts the student's answers as `calls`, and the tokens of prompts and answers.
     """
 
     def __init__(self, scorer: ICLAccuracy, engine: Engine) -> None:
         super().__init__()
         self.template, self.answering, self.engine = scorer.template, scorer.answering, engine
+        self.counts = engine.counts
         self.tasks = {task.name: task for task in scorer.tasks}
 
     def __call__(self, items: list[Item]) -> list[float | None]:
@@ -65,13 +67,12 @@ class LoadedICLAccuracy(LoadedScorer):
         shown = [(item.row["task"], item.row["question"], item.completion) for item in items]
         examples = list(dict.fromkeys(shown))
         requests = [request for example in examples for request in self._requests(example)]
-        answers = iter(self.engine.generate(requests))
+        answers = iter(self.engine.generate(requests, done=out_of(len(requests), self.report)))
         accuracy: dict[Example, float | None] = {}
         for example in examples:
             wanted = [one.answer for one in self.tasks[example[0]].preference]
             given = [next(answers) for _ in wanted]
             written = [one for one in given if isinstance(one, Completion)]
-            self.counts.update(calls=len(given), tokens=sum(len(one.token_ids) for one in written))
             right = sum(matches(one.text, truth) for one, truth in zip(written, wanted))
             accuracy[example] = right / len(wanted) if len(written) == len(wanted) else None
         return [accuracy[example] for example in shown]
@@ -84,6 +85,7 @@ class LoadedICLAccuracy(LoadedScorer):
                 self.answering,
                 render(self.template, description=task.description, examples=shown, question=one.question),
                 seed=0,
+                temperature=0.0,
             )
             for one in task.preference
         ]

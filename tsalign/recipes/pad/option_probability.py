@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from tsalign.common.progress import out_of
 from tsalign.config import EngineConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.engines import HF, open_logprob_engine
@@ -88,6 +89,7 @@ class Questions(LoadedScorer):
         super().__init__()
         self.scorer = scorer
         self.engine = open_logprob_engine(scorer.model, scorer.inference)
+        self.counts = self.engine.counts
 
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One score an item; None without a rival, or where the question is too long."""
@@ -100,7 +102,8 @@ class Questions(LoadedScorer):
         options = [self._shortened(item.completion) for item in items]
         questions = [self._question(items[a], options[a], options[b]) for a, b in asked]
         wins, lost = [0.0] * len(items), set()
-        for (a, b), shown in zip(asked, self.engine.next_token_logprobs(questions, TOP)):
+        found = self.engine.next_token_logprobs(questions, TOP, done=out_of(len(questions), self.report))
+        for (a, b), shown in zip(asked, found):
             if shown is None:
                 lost |= {a, b}
                 continue
@@ -108,7 +111,6 @@ class Questions(LoadedScorer):
             wins[a] += first
             wins[b] += second
             self.counts["unclear_mass"] += 1 - first - second  # type: ignore[assignment]
-        self.counts.update(calls=len(asked), tokens=sum(map(len, questions)))
         orders = 2 if self.scorer.swap_options else 1
         rivals = [len(groups[item.group]) - 1 for item in items]
         return [

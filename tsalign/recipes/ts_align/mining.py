@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tsalign.common.progress import unseen
 from tsalign.common.seeds import derive
 from tsalign.common.storage import atomic
 from tsalign.data.pairs import best_and_worst, preference_of, random_pair
@@ -111,6 +112,7 @@ class MineWorker:
 
     def __init__(self, teacher: Scorer | None, mining: MiningConfig, seed: int, share: tuple[float, float]) -> None:
         self.teacher = teacher.load() if teacher else None
+        self.role, self.report = teacher.who if teacher else "", unseen
         self.mining, self.seed, self.share = mining, seed, share
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
@@ -139,6 +141,7 @@ class MineWorker:
         for group, (row, nominees) in enumerate(nominated):
             all_items = items(row, group)
             asked += [all_items[i] for i in nominees]
+        self.teacher.report = self.report
         scores = iter(self.teacher(asked))
         labels = [[next(scores) for _ in nominees] for _, nominees in nominated]
-        return labels, take_counts(self.teacher, "teacher")
+        return labels, take_counts(self.teacher, self.role, "teacher")
