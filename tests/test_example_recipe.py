@@ -67,7 +67,7 @@ def test_the_plan_is_the_recipe_run_dry() -> None:
 def test_recipes_are_found_by_entry_point_and_by_module() -> None:
     assert "best-of-n" in with_quickstart()
     assert find("best-of-n") is find("best_of_n.recipe:best_of_n")
-    with pytest.raises(TsalignError, match="'best-of-m' is not one of ts-align, .*, best-of-n; to use your own"):
+    with pytest.raises(TsalignError, match=r"'best-of-m' is not one of ts-align, .*, best-of-n; to use your own"):
         find("best-of-m")
 
 
