@@ -394,7 +394,7 @@ def test_a_small_run_and_dpo_on_the_same_scores(
     check_against_plan(tmp_path / "runs/small")
 
     # The same run with another objective goes on from the teacher's scores.
-    tsalign.run({**CONFIG, "run": "small"}, tune__objective="dpo", tune__beta=1.0)
+    tsalign.run({**CONFIG, "run": "small"}, tune__objective="dpo", tune__reference="previous", tune__beta=1.0)
     again = [json.loads(line) for line in (tmp_path / "runs/small/ledger.jsonl").read_text().splitlines()]
     begun = {entry["stage"] for entry in again[len(stages) :] if entry.get("state") == "started"}
     assert {"1/pairs", "1/reference", "1/policy", "1/evaluation"} <= begun
