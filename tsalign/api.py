@@ -26,12 +26,14 @@ def load(config: str | Path | dict[str, Any], overrides: dict[str, Any]) -> RunC
     source = "config" if isinstance(config, dict) else str(config)
     content = override(config if isinstance(config, dict) else read_yaml(Path(config)), overrides)
     if "recipe" not in content:
-        raise TsalignError(f"{source}: recipe: missing; expected a recipe's name, such as ts-align.")
+        raise TsalignError(
+            f"{source}: recipe: required, but not given; expected the name of a recipe, such as ts-align."
+        )
     return validate(find(content["recipe"]).config_type, content, source)
 
 
 def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> RunSummary:
-    """Run a config to its end, going on where a run of the same name stopped.
+    """Run a config to its end, resuming a run of the same name.
 
     Args:
         overrides: keys with `__` for dots: `tune__beta=0.2`.
@@ -51,12 +53,12 @@ def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> Ru
 
 
 def resume(name: str, storage: str = "runs") -> RunSummary:
-    """Go on with a run from its own `config.yaml`.
+    """Resume a run from its own `config.yaml`.
 
     Raises:
         TsalignError: no such run.
     """
     path = resolve(storage) / name / "config.yaml"
     if not path.exists():
-        raise TsalignError(f"run {name}: no {path}; `tsalign runs --storage {storage}` lists what there is.")
+        raise TsalignError(f"run {name}: {path} does not exist; `tsalign runs --storage {storage}` lists all runs.")
     return run({**yaml.safe_load(path.read_text()), "storage": storage})

@@ -60,7 +60,7 @@ class OpenAIEngine:
     `Failed`, never an empty text.
 
     Attributes:
-        counts: since they were last taken, `calls`: answers that were given, whether of use or not; and `tokens`: what
+        counts: since they were last taken, `calls`: answers that were given, whether usable or not; and `tokens`: what
             they cost, prompts and completions together.
     """
 

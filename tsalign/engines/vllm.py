@@ -1,4 +1,4 @@
-"""Sampling with vLLM, on GPUs and on CPU alike."""
+"""Sampling with vLLM, on GPU or CPU."""
 
 from __future__ import annotations
 

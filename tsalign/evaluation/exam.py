@@ -1,4 +1,4 @@
-"""What every policy of a run is examined on: held-out prompts, and the initial policy's answers to them."""
+"""What every policy of a run is evaluated on: held-out prompts, and the initial policy's answers to them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Examined(Protocol):
 
 
 class Exam:
-    """Set at the start of a run, beside its first stages; sat by the policy of each iteration.
+    """Prepared at the start of a run, alongside its first stages; each iteration's policy is examined.
 
     Args:
-        scorers: besides the judge, on the initial policy's answers.
-        tokens_of: the policy whose tokens the prompts carry, where all that sit the exam share its tokenizer.
+        scorers: applied to the initial policy's answers besides the judge.
+        tokens_of: the policy whose tokens the prompts carry, where all examined models share its tokenizer.
 
     Attributes:
         base: the initial policy's answers, with the judge's scores and those of `scorers`.

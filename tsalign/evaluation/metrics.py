@@ -37,7 +37,7 @@ def _mean_of_means(*samples: np.ndarray, axis: int) -> np.ndarray:
 
 
 def agreements(judge: Sequence[float], other: Sequence[float]) -> tuple[float, int]:
-    """Over all pairs of one prompt's completions that the judge tells apart: how many `other` orders alike.
+    """Of the pairs of one prompt's completions that the judge tells apart: how many `other` orders the same way.
 
     A tie of `other` counts half.
 

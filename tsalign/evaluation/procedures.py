@@ -27,7 +27,7 @@ class Asked:
     """Who answers what.
 
     Attributes:
-        name: what the stages' names begin with.
+        name: prefix of the stages' names.
         sampling: with as many completions a prompt as evaluation wants.
         temperatures: each prompt is answered at each.
     """

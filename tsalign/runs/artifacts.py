@@ -86,7 +86,7 @@ class Endpoint:
 
 
 def writer_from(config: EndpointConfig | ModelConfig, role: str) -> Model | Endpoint:
-    """Who writes for a role: an endpoint with its key from the environment, or a model of our own actors.
+    """The writer of a role: an endpoint with its key from the environment, or a model that our actors load.
 
     Raises:
         TsalignError: as `model_from`.
@@ -120,7 +120,7 @@ def _plain(part: Any) -> Any:
     if isinstance(part, BaseModel):
         return _plain(part.model_dump(mode="json"))
     if is_dataclass(part) and not isinstance(part, type):
-        # Field by field: a part with a fingerprint of its own stands for itself, whatever else it carries.
+        # Field by field: a part that has a fingerprint is represented by that alone.
         return [type(part).__name__, {item.name: _plain(getattr(part, item.name)) for item in fields(part)}]
     if isinstance(part, dict):
         return {str(key): _plain(value) for key, value in part.items()}

@@ -20,7 +20,7 @@ from tsalign.runs.stage_function import stage_function
 from tsalign.toy.tokenizer import build_tokenizer
 
 HEAD_SIZE = 32  # the smallest that vLLM has on CPU
-POSITIONS = 2048  # far beyond what training shows, so that the models run on anybody's prompts
+POSITIONS = 2048  # far beyond what training shows, so that the models run on any prompts
 
 
 class Shape(ConfigModel):
@@ -64,7 +64,7 @@ def _expect_blank(stage: PlannedStage, shape: Shape, tokenizer: PreTrainedTokeni
 
 @stage_function("toy/reward_model")
 def as_reward_model(stage: Stage, trunk: Model, fresh_layers: int) -> Model:
-    """A reward model on the body of a causal LM, with `fresh_layers` more on top that begin close to doing nothing."""
+    """A reward model on the body of a causal LM, with `fresh_layers` more on top that start close to the identity."""
     torch.manual_seed(stage.seed)
     body = AutoModelForCausalLM.from_pretrained(trunk.path)
     config = LlamaConfig.from_pretrained(

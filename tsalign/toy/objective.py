@@ -37,7 +37,7 @@ class GroupReward:
         """Nothing to choose."""
 
     def encode(self, row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example | None:
-        """One sequence a text; None where all score alike."""
+        """One sequence per text; None if all score equally."""
         if len(set(row["scores"])) < 2:
             return None
         pairs = [encode_pair(tokenizer, row["prompt"], text) for text in row["texts"]]

@@ -81,9 +81,9 @@ def test_a_malformed_task_is_refused(tmp_path: Path, task: str, message: str) ->
 
 
 def test_tasks_that_are_not_there_or_are_there_twice_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TsalignError, match="no task there"):
+    with pytest.raises(TsalignError, match="no task found"):
         read_tasks([str(tmp_path / "none.yaml")])
-    with pytest.raises(TsalignError, match="no such toy tasks"):
+    with pytest.raises(TsalignError, match="no such tasks"):
         read_tasks(["toy:other"])
     with pytest.raises(TsalignError, match="two are named 'sums'"):
         read_tasks([write_task(tmp_path)] * 2)

@@ -212,7 +212,7 @@ def test_prompts_without_enough_different_responses_are_dropped_and_counted() ->
     one, two = tasks("tune", 0, 2)
     shard = DiversityWorker(3)([candidate_set(one, ["a", "b", "a", "ccc"]), candidate_set(two, ["a", "b", "a"])], "x")
     assert [[c["text"] for c in row["completions"]] for row in shard.rows] == [["a", "ccc", "b"]]
-    assert shard.counts == {"alike": 1}
+    assert shard.counts == {"too_similar": 1}
 
 
 class Scripted:
@@ -367,7 +367,7 @@ CONFIG: dict[str, Any] = {
 def test_more_cannot_be_kept_than_sampled() -> None:
     with pytest.raises(ValueError, match=r"keep: cannot keep 6 of 4 responses"):
         PADConfig(**{**CONFIG, "keep": 6})
-    with pytest.raises(ValueError, match="keep_decided reads selection probabilities"):
+    with pytest.raises(ValueError, match="keep_decided needs selection probabilities"):
         TeacherScoreConfig(alpha=1, keep_decided=True)
 
 
@@ -381,7 +381,7 @@ def test_a_small_run_and_dpo_on_the_same_scores(
     stages = [json.loads(line) for line in (tmp_path / "runs/small/ledger.jsonl").read_text().splitlines()]
     done = {entry["stage"]: entry["counts"] for entry in stages if entry.get("state") == "done"}
     kept = done["1/diverse"]["rows"]
-    assert kept + done["1/diverse"]["alike"] == 64
+    assert kept + done["1/diverse"]["too_similar"] == 64
     # Of each prompt's three responses: six questions about the pairs, in both orders, and three log-probs.
     assert done["1/scores"]["calls.teacher"] == kept * (6 + 3)
     read = sum(

@@ -131,7 +131,7 @@ def _round(
     writing: WritingConfig,
     number: int,
 ) -> Dataset:
-    """What the teacher writes in one round, kept below `stage.work`, so that a cut stage repeats only its last."""
+    """What the teacher writes in one round, kept in `stage.work`: an interrupted stage repeats only its last round."""
     place: UPath = stage.work / f"round-{number}"
     if not (place / "asked").exists():
         write_rows(place / "asked", asked, shard_size=SHARD_SIZE)
@@ -168,7 +168,7 @@ def _question(row: Row, question: str, answer: str) -> Row:
 
 @dataclass(frozen=True)
 class RationaleWriting:
-    """Asks for one rationale by each technique; whatever the technique, the row's `prompt` is the naive one.
+    """Asks for one rationale by each technique; the row's `prompt` is always the naive one.
 
     Attributes:
         naive: template of the step-by-step prompt.

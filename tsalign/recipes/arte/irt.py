@@ -38,8 +38,8 @@ def fit(correct: Tensor, steps: int = 100) -> ItemParameters:
     """Marginal maximum a posteriori of the 2-parameter model; abilities are integrated over a standard normal.
 
     The paper names Bayesian inference in one place and maximum likelihood in another. The priors (difficulty standard
-    normal, log-discrimination normal with mean 0 and spread 0.5) keep an item that all or none answer from running
-    off to infinity.
+    normal, log-discrimination normal with mean 0 and spread 0.5) keep items that all or none answer
+    right finite.
 
     Args:
         correct: bool or 0/1 [subjects, items].

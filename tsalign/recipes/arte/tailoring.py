@@ -29,7 +29,7 @@ Choice = Literal["only", "best", "random"]
 
 
 def question_score(row: Row) -> float:
-    """What a question is worth to the student: the mean over its rationales."""
+    """How much a question helps the student: the mean over its rationales."""
     return fmean(row[SCORE])
 
 
@@ -40,7 +40,7 @@ def question_pairs(scored: Sequence[Row], pairs: PairConfig, size: int, seed: in
         size: questions in a completion, as many as the prompt asks for, or as the shares hold.
 
     Returns:
-        `pairs.questions` pairs (better, worse); none where top and bottom are worth the same.
+        `pairs.questions` pairs (better, worse); none if top and bottom score the same.
     """
     ranked = sorted(scored, key=lambda row: (-question_score(row), row["prompt_id"]))
     quantile = int(len(ranked) * pairs.share)
@@ -54,7 +54,7 @@ def question_pairs(scored: Sequence[Row], pairs: PairConfig, size: int, seed: in
 def rationale_pair(row: Row, keep_ties: bool = False, seed: int = 0) -> Row | None:
     """The preference between a question's best and worst rationale under the naive prompt.
 
-    None where the student finds all alike; with `keep_ties` then two random different ones.
+    None if the student scores all equally; with `keep_ties`, two random different ones instead.
     """
     texts, scores = [completion["text"] for completion in row["completions"]], row[SCORE]
     best, worst = best_and_worst(scores)

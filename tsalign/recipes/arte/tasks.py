@@ -48,9 +48,9 @@ class Task:
 
     Attributes:
         description: what every prompt of the task begins with.
-        seeds: shown to who writes new questions, and as examples when the student is tested.
+        seeds: shown to the teacher when it writes questions, and as examples when the student is tested.
         preference: the student's accuracy on these says what a draft is worth.
-        test: seen by nobody before the end.
+        test: used for the final test only.
         techniques: name -> prompt template for rationales, instead of the shared ones.
     """
 
@@ -68,7 +68,7 @@ class UnreadTasks(Task):
 
 @reader
 def read_tasks(locations: Sequence[str]) -> tuple[Task, ...]:
-    """The tasks of YAML files, of folders of such, and built-in ones, in order.
+    """The tasks of YAML files, folders of them, and built-in names, in order.
 
     Raises:
         TsalignError: no task there, a malformed one, or two of one name; with file and line.
@@ -76,7 +76,7 @@ def read_tasks(locations: Sequence[str]) -> tuple[Task, ...]:
     tasks = [task for location in locations for task in _located(location)]
     names = [task.name for task in tasks]
     if double := next((name for name in names if names.count(name) > 1), None):
-        raise TsalignError(f"tasks: two are named {double!r}; give every task a name of its own.")
+        raise TsalignError(f"tasks: two are named {double!r}; give every task a unique name.")
     return tuple(tasks)
 
 
@@ -135,7 +135,7 @@ def _located(location: str) -> list[Task]:
     if is_builtin(location):
         return list(builtin("tasks", location))
     if not (files := _files(location)):
-        raise TsalignError(f"tasks: {location}: no task there; expected <task>.yaml with <task>.jsonl beside it.")
+        raise TsalignError(f"tasks: {location}: no task found; expected <task>.yaml with <task>.jsonl beside it.")
     return [_read(file) for file in files]
 
 
@@ -194,11 +194,11 @@ def _labelled(file: UPath) -> list[tuple[Split, Question]]:
         if row.get("split") not in get_args(Split):
             raise TsalignError(f"{where}: split: expected {' or '.join(get_args(Split))}, got {row.get('split')!r}")
         if one.question in seen:
-            raise TsalignError(f"{where}: the same question as in line {seen[one.question]}; ask each only once.")
+            raise TsalignError(f"{where}: the same question as in line {seen[one.question]}; ask each question once.")
         seen[one.question] = line
         rows.append((row["split"], one))
     if missing := set(get_args(Split)) - {split for split, _ in rows}:
-        raise TsalignError(f"{file}: no row with split {min(missing)!r}; a task needs both, preference and test.")
+        raise TsalignError(f"{file}: no row with split {min(missing)!r}; a task needs both preference and test rows.")
     return rows
 
 

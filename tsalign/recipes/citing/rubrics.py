@@ -94,7 +94,7 @@ def _categories(rows: Sequence[Row], vectors: np.ndarray, config: RubricsConfig,
     if missing:
         raise TsalignError(
             f"rubrics.categories: {config.categories} has no category for {len(missing)} of {len(rows)} prompts, "
-            f"for instance {instruction(missing[0]['prompt'])[:80]!r}; give every prompt one, or use cluster."
+            f"for example {instruction(missing[0]['prompt'])[:80]!r}; give every prompt a category, or use cluster."
         )
     return [given[instruction(row["prompt"])] for row in rows]
 
@@ -189,11 +189,11 @@ def rubrics_from(location: str) -> Folder:
     """A corpus that a run wrote, for instance `runs/<run>/rubrics`.
 
     Raises:
-        TsalignError: the folder holds none.
+        TsalignError: there are no rubrics in the folder.
     """
     folder = resolve(location)
     if not (folder / "rubrics.json").exists():
-        raise TsalignError(f"{location}: no rubrics.json there; expected the folder `rubrics` of a citing run.")
+        raise TsalignError(f"{location}: no rubrics.json found; expected the folder `rubrics` of a citing run.")
     content = [(folder / name).read_text() for name in ("rubrics.json", "encoder.json")]
     return Folder(str(folder), fingerprint(*content))
 

@@ -12,7 +12,7 @@ from tsalign.runs.run import Run
 
 @recipe("evaluate", EvaluateConfig)
 def evaluate_models(run: Run, cfg: EvaluateConfig) -> None:
-    """`model` answers by `procedure`, `against` directly; every step of the procedure is judged by itself."""
+    """`model` answers by `procedure`, `against` directly; each step of the procedure is judged separately."""
     procedure = procedures.find(cfg.procedure.name)
     exam = Exam(run, cfg, run.model(cfg.against, "against"))
     asked = Asked("model", run.model(cfg.model, "model"), exam.held_out, exam.sampling, exam.cfg.temperatures)

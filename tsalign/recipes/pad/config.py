@@ -30,7 +30,7 @@ class TeacherScoreConfig(EngineConfig):
     @model_validator(mode="after")
     def _decided_needs_questions(self) -> Self:
         if self.keep_decided and self.alpha == 1:
-            raise ValueError("keep_decided reads selection probabilities, and with alpha 1 none are asked for")
+            raise ValueError("keep_decided needs selection probabilities, but alpha 1 asks for none; lower alpha")
         return self
 
     @property

@@ -30,9 +30,9 @@ def farthest_first(texts: Sequence[str], keep: int) -> list[int]:
 
 @stage_function("pad/diversify")
 def diversify(stage: Stage, candidates: Dataset, keep: int) -> Dataset:
-    """Candidate sets of the `keep` most different completions; those without so many different ones are dropped.
+    """Candidate sets of the `keep` most different completions; sets with fewer different ones are dropped.
 
-    What is dropped is counted as `alike`.
+    Dropped sets are counted as `too_similar`.
     """
     return map_shards(stage, candidates, DiversityWorker, {"keep": keep}, stage.resources.mine)
 
@@ -57,4 +57,4 @@ class DiversityWorker:
             if len(set(texts)) >= self.keep:
                 chosen = farthest_first(texts, self.keep)
                 kept.append({**row, "completions": [row["completions"][index] for index in chosen]})
-        return Shard(kept, counts={"alike": len(rows) - len(kept)})
+        return Shard(kept, counts={"too_similar": len(rows) - len(kept)})

@@ -84,7 +84,7 @@ class PAD:
 
 
 def concordance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Share of the pairs that both order alike, of those that the teacher orders, [B]; 0 where it orders none."""
+    """Share of the pairs the teacher orders that the student orders the same way, [B]; 0 if it orders none."""
     s, t = (scores[:, :, None] - scores[:, None] for scores in (student, teacher))
     return ((s > 0) & (t > 0)).sum((1, 2)) / (t > 0).sum((1, 2)).clamp(min=1)
 

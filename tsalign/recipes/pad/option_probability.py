@@ -49,7 +49,7 @@ class OptionProbability(Scorer):
     Attributes:
         template: text of the question, given `prompt` (messages), `a` and `b`.
         swap_options: ask in both orders and average; else the earlier completion is always A (PAD's code).
-        max_option_tokens: completions are cut to so many tokens of this model.
+        max_option_tokens: tokens of this model to which a completion is truncated.
         inference: which engine, and its limits.
     """
 

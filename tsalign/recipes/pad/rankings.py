@@ -39,7 +39,7 @@ def ranking(row: Row, scoring: TeacherScoreConfig) -> Row | None:
 
 
 def best_worst_pair(row: Row) -> Row | None:
-    """The preference between the teacher's best and worst; None where it scores all alike."""
+    """The preference between the teacher's best and worst; None where it scores all equally."""
     return preference_of(row, range(len(row["completions"])), row["score.teacher"], tie_margin=0.0)
 
 

@@ -23,7 +23,7 @@ def build(run: Run, short: bool, samples: list[Dataset]) -> dict[str, Model]:
 
     Args:
         short: a few steps, to see that it works.
-        samples: of no use here.
+        samples: not used here.
     """
     made = {}
     for name in ROWS:

@@ -86,5 +86,5 @@ def rationale(rule: Rule, numbers: Numbers, style: Style) -> str:
 
 
 def confused(name: str, rule: Rule) -> Rule:
-    """The wrong rule that somebody who errs takes for a task's, always the same."""
+    """The wrong rule that a confused writer always takes for a task's."""
     return random.Random(name).choice([other for other in RULES if other.pick != rule.pick])

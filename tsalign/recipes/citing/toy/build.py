@@ -21,7 +21,7 @@ def build(run: Run, short: bool, samples: list[Dataset]) -> dict[str, Model]:
 
     Args:
         short: a few steps, to see that it works.
-        samples: of no use here.
+        samples: not used here.
     """
     steps = 8 if short else STEPS
     rows = run.stage("citing_teacher_rows", generate, 64 * steps // 4)
