@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsalign.api import resume, run
 
 __all__ = ["resume", "run"]
+
+# Ray reads it when it is imported. The line that it leaves out warns of many actors on few CPUs; they take turns.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker processes have been started")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -51,6 +52,16 @@ Storage = Annotated[str, typer.Option(help="folder or URI where runs are stored"
 Json = Annotated[bool, typer.Option("--json", help="print only JSON")]
 
 
+def _verbose(wanted: bool) -> None:
+    if wanted:
+        logging.getLogger("tsalign").setLevel(logging.DEBUG)
+
+
+Verbose = Annotated[
+    bool, typer.Option("--verbose", callback=_verbose, help="show what Ray and the workers print and log")
+]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -64,6 +75,7 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Options before any command."""
 
@@ -79,6 +91,7 @@ def quickstart(
     baselines: Annotated[bool, typer.Option(help="also run the recipe's controls and compare")] = False,
     run: Annotated[str | None, typer.Option(help="name of the run; default: quickstart, or quickstart-RECIPE")] = None,
     storage: Storage = "runs",
+    verbose: Verbose = False,
 ) -> None:
     """Run a recipe in the built-in world; it takes minutes on two CPU cores."""
     from tsalign.recipes import find, with_quickstart
@@ -112,6 +125,7 @@ def evaluate(
     run: Annotated[str | None, typer.Option(help="name of the run; default: evaluate-TIME")] = None,
     storage: Storage = "runs",
     overrides: Overrides = None,
+    verbose: Verbose = False,
 ) -> None:
     """Compare two models on the same prompts under one judge."""
     from tsalign.config import parse_assignments
@@ -140,7 +154,7 @@ def _named_set(given: str) -> tuple[str, str]:
 
 
 @app.command("run")
-def run_command(config: Config, overrides: Overrides = None) -> None:
+def run_command(config: Config, overrides: Overrides = None, verbose: Verbose = False) -> None:
     """Run a config; if a run of that name exists, resume it."""
     from tsalign.config import parse_assignments
 
@@ -161,7 +175,7 @@ def plan(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def resume(run: RunName, storage: Storage = "runs") -> None:
+def resume(run: RunName, storage: Storage = "runs", verbose: Verbose = False) -> None:
     """Resume an interrupted run; finished stages are skipped."""
     from tsalign import api
     from tsalign.report.summary import find_run
@@ -201,7 +215,7 @@ def show(run: RunName, as_json: Json = False, storage: Storage = "runs") -> None
 
 
 @serve.command("teacher")
-def serve_teacher(config: Config, overrides: Overrides = None) -> None:
+def serve_teacher(config: Config, overrides: Overrides = None, verbose: Verbose = False) -> None:
     """Serve the `teacher` of a config until Ctrl-C, for runs that set its address as teacher.url."""
     from tsalign.config import ServeConfig, override, parse_assignments, read_yaml, validate
     from tsalign.teacher.service import serve_forever
@@ -216,6 +230,7 @@ def toy_build(
     target: Annotated[Path, typer.Option("--out", help="folder for the models")] = Path("toy-assets"),
     short: Annotated[bool, typer.Option(help="train for a few steps only, as a test")] = False,
     seed: Annotated[int, typer.Option(help="random seed of the trainings")] = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Train the toy world's models from scratch."""
     from tsalign import api

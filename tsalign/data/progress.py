@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -50,13 +51,21 @@ class Progress:
 
     def begin(self, shard: str) -> None:
         """A shard is begun."""
-        self.shard, self.share, self.told = shard, 0.0, time.monotonic()
+        self.shard, self.share, self.told = shard, 0.0, -math.inf
 
     def __call__(self, share: float) -> None:
         self.share += share
-        if (now := time.monotonic()) - self.told >= SECONDS:
-            self.told = now
-            self.tally.tell.remote(self.name, self.shard, self.share)
+        if time.monotonic() - self.told >= SECONDS:
+            self._tell()
+
+    def end(self) -> None:
+        """The shard is done: the driver hears of its row only with the next one's."""
+        self.share = 1.0
+        self._tell()
+
+    def _tell(self) -> None:
+        self.told = time.monotonic()
+        self.tally.tell.remote(self.name, self.shard, self.share)
 
 
 @contextmanager

@@ -129,6 +129,7 @@ class ShardActor:
         for row in shard.failed:
             append_line(bad, row)
         write_shard(self.out / path.name, shard)
+        self.progress.end()
         return worked - began, time.monotonic() - worked
 
 

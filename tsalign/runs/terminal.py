@@ -6,32 +6,28 @@ from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 console = Console(stderr=True)
 
 
 class Status(ProgressColumn):
-    """Done of all, rate and time left; before anything can be counted, the time that the stage has taken."""
+    """Done of all, rate and time left; the time taken, as long as no rate is known."""
 
     def render(self, task: Task) -> Text:
         """The text at the end of a stage's line."""
         if task.total is None:
-            return Text(_clock(task.elapsed), style="dim")
+            return Text(_clock(task.elapsed))
         unit, left = task.fields["unit"], task.time_remaining
-        parts = [f"{task.completed:,.0f}/{task.total:,.0f} {unit}"]
-        if rate := task.fields["rate"] or (task.speed and f"{_short(task.speed)} {unit}/s"):
-            parts.append(rate)
-        if left is not None and not task.finished:
-            parts.append(f"{_clock(left)} left")
-        return Text("  ".join(parts))
+        rate = task.fields["rate"] or (f"{_short(task.speed)} {unit}/s" if task.speed else "")
+        time = f"{_clock(left)} left" if left else _clock(task.elapsed)
+        return Text("  ".join(filter(None, [f"{task.completed:,.0f}/{task.total:,.0f} {unit}", rate, time])))
 
 
 display = Progress(
     TextColumn("{task.description:<20}"),
-    BarColumn(bar_width=16),
-    TaskProgressColumn(),
+    BarColumn(bar_width=12),
     Status(),
     transient=True,
     console=console,
@@ -40,12 +36,14 @@ display = Progress(
 
 
 class Bar:
-    """A stage's line while it is at work."""
+    """A stage's line, in the terminal for the length of a `with` block."""
 
     def __init__(self, name: str = "") -> None:
-        self._task = display.add_task(name, total=None, unit="", rate="")
+        self._task = display.add_task(name, start=False, visible=False, total=None, unit="", rate="")
 
     def __enter__(self) -> Bar:
+        display.start_task(self._task)
+        display.update(self._task, visible=True)
         return self
 
     def __exit__(
