@@ -8,7 +8,7 @@ from typing import Any
 from upath import UPath
 
 from tsalign.common.storage import write_json
-from tsalign.data.shards import Row, Shard, iterate, read_rows
+from tsalign.data.shards import Row, Shard, iterate, read_rows, take_counts
 from tsalign.data.workers import map_shards
 from tsalign.evaluation.metrics import agreements
 from tsalign.runs.artifacts import Dataset, Model
@@ -68,8 +68,9 @@ class AgreementWorker:
 
     def __init__(self, base: Dataset, teacher: Scorer, students: tuple[Model, Model], temperature: float) -> None:
         self.base, self.temperature = UPath(base.path), temperature
-        self.teacher = teacher.load()
+        self.teacher, self.teacher_role = teacher.load(), teacher.who
         before, after = students
+        self.student_role = after.role
         self.before = RewardModel(before).load()
         self.after = self.before if after == before else RewardModel(after).load()
 
@@ -82,7 +83,15 @@ class AgreementWorker:
             failed |= add_scores(pairs, "score.before", self.before) | add_scores(pairs, "score.after", self.after)
         bad = [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
         good = [i for i in range(len(rows)) if i not in failed]
-        return Shard([_joined(rows[i], newest[i], fixed[i]) for i in good], bad)
+        return Shard([_joined(rows[i], newest[i], fixed[i]) for i in good], bad, self._asked())
+
+    def _asked(self) -> dict[str, float]:
+        """What teacher and students counted; a student that both names hold has nothing left the second time."""
+        counts = take_counts(self.teacher, self.teacher_role, "teacher")
+        for student in (self.before, self.after):
+            for name, amount in take_counts(student, self.student_role, "student").items():
+                counts[name] = counts.get(name, 0.0) + amount
+        return counts
 
     def _pairs(self, row: Row) -> Row:
         """The row with the completions at the temperature only, and their known scores."""

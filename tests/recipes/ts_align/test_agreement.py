@@ -1,0 +1,41 @@
+"""The student's agreement: what is scored, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+from tsalign.data.shards import Shard, write_shard
+from tsalign.recipes.ts_align.agreement import AgreementWorker
+from tsalign.runs.artifacts import Dataset, Model
+from tsalign.scoring.reward_model import RewardModel
+
+
+def candidate_set(**scores: list[float]) -> dict[str, Any]:
+    """Two completions at temperature 1 and one at 0, which does not count."""
+    completions = [
+        {"text": text, "token_ids": None, "finish": "stop", "seed": 0, "temperature": temperature}
+        for text, temperature in (("the cat", 1.0), ("cat", 1.0), ("the", 0.0))
+    ]
+    prompt = [{"role": "user", "content": "sort b a"}]
+    return {"prompt_id": "one", "set": "easy", "prompt": prompt, "completions": completions, **scores}
+
+
+def test_teacher_and_students_are_counted_by_their_roles(models: dict[str, Model], tmp_path: Path) -> None:
+    base = candidate_set(**{"score.judge": [1.0, 0.0, 0.0], "score.teacher": [0.5, 0.25, 0.0]})
+    write_shard(UPath(tmp_path) / "part-00000.parquet", Shard([base]))
+    student = replace(models["student"], role="student")
+    teacher = RewardModel(replace(models["student"], role="teacher"))
+    verdict = candidate_set(**{"score.policy": [1.0, 0.0, 0.0]})
+    calls = {}
+    for name, after in (("same", student), ("distilled", replace(student, fingerprint="other"))):
+        worker = AgreementWorker(Dataset(str(tmp_path), "base"), teacher, (student, after), 1.0)
+        shard = worker([dict(verdict)], "part-00000.parquet")
+        assert [len(shard.rows[0][f"newest.{who}"]) for who in ("teacher", "before", "after")] == [2, 2, 2]
+        assert shard.counts["tokens.student"] > shard.counts["tokens.teacher"] > 0
+        calls[name] = (shard.counts["calls.teacher"], shard.counts["calls.student"])
+    # The teacher scored the base's completions before; each student scores both pairs, before and after.
+    assert calls == {"same": (2, 8), "distilled": (2, 8)}
