@@ -173,7 +173,7 @@ def test_statuses(tmp_path: Path) -> None:
     ledger = Ledger(run.dir / "ledger.jsonl")
     ledger.append(run="started", pid=os.getppid(), host=socket.gethostname())
     assert status(run.dir) == "running"
-    with pytest.raises(TsalignError, match="run r is running already"), Run(config(tmp_path), "r").open():
+    with pytest.raises(TsalignError, match="run r is already running"), Run(config(tmp_path), "r").open():
         pass
     ledger.append(run="started", pid=2**22 - 3, host=socket.gethostname())
     assert status(run.dir) == "stopped"

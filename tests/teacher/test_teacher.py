@@ -158,7 +158,7 @@ def _replicas(teacher: Teacher) -> int:
 
 
 def test_serve_forever_leaves_a_serve_that_runs_alone(teacher: Teacher) -> None:
-    with pytest.raises(TsalignError, match="Ray Serve runs already, at http://127"):
+    with pytest.raises(TsalignError, match="Ray Serve is already running at http://127"):
         serve_forever(teacher.config)
 
 
@@ -206,5 +206,5 @@ def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
 
 
 def test_url_without_scheme() -> None:
-    with pytest.raises(TsalignError, match=r"teacher\.url: elsewhere:1: expected it to begin with http://"):
+    with pytest.raises(TsalignError, match=r"teacher\.url: elsewhere:1: expected a URL that starts with http://"):
         Teacher(TeacherConfig(url="elsewhere:1")).client()

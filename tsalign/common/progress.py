@@ -9,7 +9,7 @@ Advance = Callable[[float], None]
 
 
 def unseen(amount: float) -> None:
-    """The report of work that nobody watches."""
+    """The report of work without a progress bar."""
 
 
 def out_of(total: int, report: Advance) -> Advance:

@@ -43,7 +43,7 @@ class Tally:
 class Progress:
     """What an actor says about the shard that it works on; called with the share done since the last call.
 
-    It waits for nobody, and nothing fails where a message is lost: the next one tells the whole share again.
+    It never blocks, and a lost message does no harm: the next one reports the total share again.
     """
 
     def __init__(self, tally: Any, name: str) -> None:
@@ -73,7 +73,7 @@ def shown(bar: Bar, shards: Sequence[UPath], committed: set[str]) -> Iterator[Pr
     """Show a pass over `shards` as rows done of all rows.
 
     Args:
-        committed: names of the shards that are done; whoever runs the pass adds to it.
+        committed: names of the finished shards; the code that runs the pass adds to it.
     """
     session = ray.get_runtime_context()
     tally, name, over = _tally(session.get_session_name(), session.get_job_id()), uuid.uuid4().hex, threading.Event()

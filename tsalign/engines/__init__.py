@@ -145,7 +145,9 @@ def open_engine(writer: Model | Endpoint, config: EngineConfig, tensor_parallel:
     """
     chosen = "openai" if isinstance(writer, Endpoint) else config.engine
     if chosen == "openai" and isinstance(writer, Model):
-        raise TsalignError(f"sampling.engine: openai asks an endpoint; give the model {writer.path} a `url`.")
+        raise TsalignError(
+            f"sampling.engine: openai needs an endpoint; set the `url` of model {writer.path}, or another engine."
+        )
     try:
         engine = registry.find("engines", ENGINES, chosen, "sampling.engine")
     except ModuleNotFoundError as error:

@@ -24,7 +24,9 @@ class HFEngine:
 
     def __init__(self, model: Model, config: EngineConfig, tensor_parallel: int) -> None:
         if tensor_parallel > 1:
-            raise TsalignError("resources.sample.tensor_parallel: the hf engine has none; use sampling.engine: vllm.")
+            raise TsalignError(
+                "resources.sample.tensor_parallel: not supported by the hf engine; set sampling.engine: vllm."
+            )
         self.config, self.counts = config, Counter[str]()
         self.model, self.tokenizer = load_for_inference(model, "causal")
         eos = self.model.generation_config.eos_token_id

@@ -42,7 +42,7 @@ class ExpectedDataset(Dataset):
     """Rows that a stage would make.
 
     Attributes:
-        rows: at most so many.
+        rows: the number of rows, at most.
         completions: in each row, on average.
         temperatures: at how many the completions of a row are sampled, equally many at each.
         sets: into how many sets, or tasks, the rows fall.

@@ -18,7 +18,7 @@ WORKER_ENVIRONMENT = {
     "GOMP_SPINCOUNT": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # One machine: nobody preempts it, and workers that share it can be asked more often.
+    # One machine: it is never preempted, and workers that share it can be asked more often.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
 }

@@ -31,7 +31,7 @@ class Reader(Generic[P, T]):
         """What a plan takes for what is read.
 
         Raises:
-            NotImplementedError: nobody said.
+            NotImplementedError: no `expects` function is registered.
         """
         if self._expect is None:
             raise NotImplementedError(f"{self.read.__name__}: add @{self.read.__name__}.expects, for `tsalign plan`")

@@ -74,7 +74,7 @@ class Run:
             TsalignError: another driver is running it.
         """
         if status(self.dir) == "running":
-            raise TsalignError(f"run {self.name} is running already in another process; stop that one first.")
+            raise TsalignError(f"run {self.name} is already running in another process; stop that one first.")
         self.dir.mkdir(parents=True, exist_ok=True)
         (self.dir / "config.yaml").write_text(yaml.safe_dump(self._content(), sort_keys=False))
         write_json(self.dir / "provenance.json", provenance())
@@ -231,7 +231,7 @@ class Iteration:
         """Do `function(stage, *args, **kwargs)` into `iterations/<n>/<name>`, or return what it made before.
 
         It is skipped when the ledger has it done with the same function, arguments and input fingerprints;
-        it continues from its partial output when it was cut; it starts afresh when any of them changed.
+        it continues from its partial output if it was interrupted; it starts afresh if any of them changed.
         """
         out = self.run.dir / "iterations" / str(self.number) / name
         made: A = self.run._stage(self.number, name, out, function, args, kwargs)

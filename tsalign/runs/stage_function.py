@@ -41,7 +41,7 @@ class StageFunction(Generic[P, A]):
         """What the stage would make; what it would need is noted in `stage`.
 
         Raises:
-            NotImplementedError: nobody said.
+            NotImplementedError: no `expects` function is registered.
         """
         if self._expect is None:
             raise NotImplementedError(f"stage function {self.name}: add @{self.name}.expects, for `tsalign plan`")

@@ -1,4 +1,4 @@
-"""Whether a run goes on: what its ledger says last, and the heartbeat of the driver that works on it."""
+"""Whether a run is active: the last state in its ledger, and the heartbeat of its driver."""
 
 from __future__ import annotations
 

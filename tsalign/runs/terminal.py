@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on: one line for each stage at work, and one for each that is done."""
+"""What a user sees during a run: one line for each stage at work, and one for each that is done."""
 
 from __future__ import annotations
 

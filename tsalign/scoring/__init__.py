@@ -86,7 +86,7 @@ class Scorer(ABC):
         """The function that scores lists of items."""
 
     def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
-        """What scoring so many rows asks for, for a plan: unit -> amount at most."""
+        """What scoring this many rows needs, for a plan: unit -> amount at most."""
         return {"scores": times(rows, completions)}
 
 

@@ -40,5 +40,5 @@ class Loaded(LoadedScorer):
             raise TsalignError(f"judge {name!r}: {error}; expected module:function or reward_model:<model>.") from error
 
     def __call__(self, items: list[Item]) -> list[float | None]:
-        """One score an item."""
+        """One score per item."""
         return [float(self.function(item.prompt, item.completion)) for item in items]

@@ -103,6 +103,6 @@ def _check_resources(config: TeacherConfig) -> None:
     for name, wanted in (("CPU", config.cpus), ("GPU", config.gpus)):
         if wanted > have.get(name, 0) and not spans_nodes():
             raise TsalignError(
-                f"teacher.{name.lower()}s: {wanted:g} wanted, the cluster has {have.get(name, 0):g}; "
-                "add nodes or lower it."
+                f"teacher.{name.lower()}s: needs {wanted:g}, but the cluster has {have.get(name, 0):g}; "
+                "add nodes or lower this key."
             )

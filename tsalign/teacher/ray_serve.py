@@ -14,7 +14,7 @@ QUIET: dict[str, Any] = {"enable_access_log": False, "log_level": "WARNING"}
 
 
 def serve_runs() -> bool:
-    """Whether Serve runs in this Ray, whoever started it."""
+    """Whether Serve is running in this Ray cluster, even if another driver started it."""
     from ray import serve
 
     return bool(serve.status().proxies)
@@ -57,7 +57,7 @@ def stop_serve() -> None:
 
 
 def _controller() -> Any:
-    """The actor that runs Serve: no public function tells the address of a Serve that somebody else started."""
+    """The actor that runs Serve: no public function gives the address of a Serve that another driver started."""
     import ray
 
     return ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")

@@ -78,7 +78,7 @@ class Teacher:
 
     @classmethod
     def expected(cls, config: TeacherConfig, plan: Plan) -> Scorer:
-        """The scorer of a plan, which asks nobody; `plan` gets what would be deployed."""
+        """The scorer of a plan, which sends no requests; `plan` gets what would be deployed."""
         if config.url:
             plan.roles.append(Role("teacher", config.model, f"service at {config.url}"))
         else:
@@ -97,7 +97,9 @@ class Teacher:
         """Where the teacher answers; it is deployed first where it is ours."""
         if self.config.url:
             if not self.config.url.startswith(("http://", "https://")):
-                raise TsalignError(f"teacher.url: {self.config.url}: expected it to begin with http:// or https://.")
+                raise TsalignError(
+                    f"teacher.url: {self.config.url}: expected a URL that starts with http:// or https://."
+                )
             return self.config.url
         if self._deployment is None:
             token = os.environ.get(self.config.token_env)
@@ -131,7 +133,7 @@ def serve_forever(config: TeacherConfig) -> None:
     model, token = model_from(config, "teacher"), os.environ.get(config.token_env)
     with ray_session(), contextlib.suppress(KeyboardInterrupt):
         if serve_runs():
-            raise TsalignError(f"Ray Serve runs already, at {serve_url()}; run `serve shutdown` first.")
+            raise TsalignError(f"Ray Serve is already running at {serve_url()}; run `serve shutdown` first.")
         with deployed(config, model, "teacher", "/", token) as deployment:
             print(_greeting(deployment, config), flush=True)
             threading.Event().wait()

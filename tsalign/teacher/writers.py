@@ -41,7 +41,7 @@ class Writer(Protocol):
     tokenizer: Any
 
     async def write(self, request: Request, top_logprobs: int | None) -> Generation:
-        """One completion; with log-probs unless `top_logprobs` is None, and with those of so many likeliest tokens."""
+        """One completion; with log-probs unless `top_logprobs` is None, also those of that many likeliest tokens."""
 
     async def check(self) -> None:
         """Raises once it cannot write any more."""

@@ -31,8 +31,8 @@ def encode_all(job: Job, tokenizer: PreTrainedTokenizerBase, rank: int, workers:
     examples = ExampleStore(files)
     if not len(examples):
         raise TsalignError(
-            f"{job.out}: nothing to train on: no row became an example of at most {job.config.max_length} tokens; "
-            "look at the counts of the stage before, or raise max_length."
+            f"{job.out}: nothing to train on: no row made an example of at most {job.config.max_length} tokens; "
+            "check the counts of the previous stage, or raise max_length."
         )
     return examples
 

@@ -85,7 +85,7 @@ def checkpoint(engine: DeepSpeedEngine, step: int) -> None:
 
 
 def restore(engine: DeepSpeedEngine, saved: Checkpoint | None) -> int:
-    """The step to go on from: 0 without a checkpoint."""
+    """The step to resume from: 0 without a checkpoint."""
     if saved is None:
         return 0
     with saved.as_directory() as folder:

@@ -34,7 +34,7 @@ def train(
 ) -> Model:
     """Train `model` on `datasets` by `config.objective` under Ray Train and DeepSpeed, into `stage.out`.
 
-    A cut training goes on from its last checkpoint, also in a new driver, as long as the number of workers and
+    An interrupted training resumes from its last checkpoint, also in a new driver, as long as the number of workers and
     the ZeRO stage are the same.
 
     Args:

@@ -63,7 +63,7 @@ class Task:
 
 
 class UnreadTasks(Task):
-    """In a plan: all tasks of a location, its `name`, that cannot be read; nobody knows how many."""
+    """In a plan: all tasks of a location, its `name`, that cannot be read; their number is unknown."""
 
 
 @reader

@@ -186,7 +186,7 @@ def _expect_rubrics(
 
 @reader
 def rubrics_from(location: str) -> Folder:
-    """A corpus that a run wrote, for instance `runs/<run>/rubrics`.
+    """A corpus that a run wrote, for example `runs/<run>/rubrics`.
 
     Raises:
         TsalignError: there are no rubrics in the folder.
