@@ -19,7 +19,7 @@ Phase = Literal["start", "load", "encode", "work", "commit"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of an iteration while it runs. Its output belongs in `out`; `work` is scratch kept when it is interrupted.
+    """One step of an iteration while it runs. Output belongs in `out`; `work` is scratch that outlives an interruption.
 
     Attributes:
         bar: its line in the terminal.
