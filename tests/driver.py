@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,20 @@ class Driver:
     def run(self, name: str) -> None:
         """Run or resume to the end."""
         self.call("run", "config.yaml", f"run={name}")
+
+    def watch(self, name: str) -> str:
+        """Run or resume to the end; what its standard error shows on a terminal."""
+        terminal, end = os.openpty()
+        command = [str(Path(sys.executable).parent / "tsalign"), "run", "config.yaml", f"run={name}"]
+        process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=end)
+        os.close(end)
+        shown = bytearray()
+        with suppress(OSError):  # what a terminal says once nobody holds its other end
+            while chunk := os.read(terminal, 4096):
+                shown += chunk
+        os.close(terminal)
+        assert process.wait() == 0, shown.decode()
+        return shown.decode()
 
     def kill_when(self, name: str, ready: Callable[[], bool]) -> None:
         """Run or resume, and kill the driver as soon as `ready()`."""

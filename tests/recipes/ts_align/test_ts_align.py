@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Driver:
     """A folder with the config and an uninterrupted run named `whole`."""
     driver = Driver(tmp_path_factory.mktemp("recipe"))
     (driver.folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    driver.run("whole")
+    (driver.folder / "terminal").write_text(driver.watch("whole"))
     return driver
 
 
@@ -84,6 +85,13 @@ def test_the_summary_is_complete(driver: Driver) -> None:
     assert set(iteration["reports"]["agreement"]["trends"]["student ~ teacher"]) == {"before", "after"}
     stages = {"candidates", "scores", "preferences", "student", "reference_0", "policy", "answers", "evaluation"}
     assert stages <= set(iteration["seconds"])
+
+
+def test_the_terminal_shows_nothing_but_stages_and_their_bars(folder: Path) -> None:
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", (folder / "terminal").read_text())
+    lines = [line.strip() for line in re.split(r"[\r\n]+", shown) if line.strip()]
+    assert [line for line in lines if not line.startswith("✓ ") and "━" not in line] == []
+    assert {"✓ 1/candidates", "✓ 1/policy", "✓ 1/evaluation"} <= {" ".join(line.split()[:2]) for line in lines}
 
 
 def test_the_plan_is_what_was_run(folder: Path) -> None:

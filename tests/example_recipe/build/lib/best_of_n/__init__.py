@@ -1,1 +1,0 @@
-"""Best-of-n as a package of its own, and one part of each other kind."""
