@@ -89,13 +89,13 @@ def source(tmp_path: Path) -> Dataset:
 def test_the_bar_counts_rows_inside_a_shard(
     dies: bool, source: Dataset, make_stage: Make, released: Callable[[], None], tmp_path: Path
 ) -> None:
-    bar = Seen(5 + 0.6 * 5, tmp_path / "may")
+    bar = Seen(0.6 * 5, tmp_path / "may")  # whichever shard is done first
     stage = replace(make_stage()[0], bar=bar)
     arguments = {"may": str(tmp_path / "may"), "dies": str(tmp_path / "died") if dies else None}
     made = map_shards(stage, source, Waiting, arguments, ONE)
     assert [row["number"] for row in iterate([made])] == list(range(12))
     assert (bar.total, bar.moves[-1]) == (12, 12)
-    assert any(5 < done < 10 for done in bar.moves), bar.moves
+    assert not set(bar.moves) <= {0, 2, 5, 7, 10, 12}, bar.moves  # sums of whole shards
     assert max(bar.moves) == 12
     assert (tmp_path / "died").exists() == dies
     released()
