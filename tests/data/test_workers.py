@@ -79,7 +79,7 @@ class Refusing:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Dataset:
+def source(tmp_path: Path, ray_session: None) -> Dataset:
     """Three shards of 5, 5 and 2 rows."""
     write_rows(UPath(tmp_path) / "source", ({"number": number} for number in range(12)), shard_size=5)
     return Dataset(str(tmp_path / "source"), "source")

@@ -173,5 +173,5 @@ def test_a_classifier_with_many_labels_is_no_reward_model(models: dict[str, Mode
     )
     model.save_pretrained(tmp_path)
     load_tokenizer(models["student"]).save_pretrained(tmp_path)
-    with pytest.raises(TsalignError, match="a reward model has one label, this one has 3"):
+    with pytest.raises(TsalignError, match="expected a reward model with one label, got 3 labels"):
         RewardModel(Model(str(tmp_path), "x")).load()

@@ -100,7 +100,7 @@ def test_a_saved_corpus_finds_the_same_and_is_opened_by_its_folder(tmp_path: Pat
     assert json.loads((tmp_path / "rubrics" / "rubrics.json").read_text())["rubrics"] == made.rubrics
     corpus(0.5).save(UPath(tmp_path / "other"))
     assert rubrics_from(str(tmp_path / "other")).fingerprint != opened.fingerprint
-    with pytest.raises(TsalignError, match=r"no rubrics\.json there"):
+    with pytest.raises(TsalignError, match=r"no rubrics\.json found"):
         rubrics_from(str(tmp_path))
 
 
