@@ -73,7 +73,7 @@ def _categorise(out: UPath, prompts: Dataset, config: RubricsConfig, seed: int) 
     ]
     write_rows(out, made, shard_size=SHARD_SIZE)
     save_encoder(encoder, out)
-    return {"categories": len(made), "prompts": len(rows)}
+    return {"categories": len(made), "embedded": len(rows)}
 
 
 def _category(name: str, texts: Sequence[str], vectors: np.ndarray, examples: int) -> Row:
