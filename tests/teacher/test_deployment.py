@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"cpus": 99}, r"teacher\.cpus: 99 wanted"),
-        ({"gpus": 1}, r"teacher\.gpus: 1 wanted"),
+        ({"cpus": 99}, r"teacher\.cpus: needs 99"),
+        ({"gpus": 1}, r"teacher\.gpus: needs 1"),
         ({"host": "0.0.0.0"}, "NO_SUCH_VARIABLE to a bearer token"),
     ],
 )
