@@ -99,7 +99,8 @@ def test_drivers_of_a_cluster_share_serve_and_leave_none(models: dict[str, Model
     )
     assert cluster.stdin
     assert cluster.stdout
-    environment = os.environ | {"RAY_ADDRESS": cluster.stdout.readline().strip()}
+    # A Ray that is started asks for a token; those who join it have to be told so.
+    environment = os.environ | {"RAY_ADDRESS": cluster.stdout.readline().strip(), "RAY_AUTH_MODE": "token"}
 
     def driver() -> subprocess.Popen[str]:
         command = [sys.executable, "-c", DRIVER, models["student"].path]
