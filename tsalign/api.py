@@ -10,7 +10,7 @@ import yaml
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import resolve
-from tsalign.config import RunConfig, override, read_yaml, validate
+from tsalign.config import RunConfig, override, read_yaml, run_name, validate
 from tsalign.recipes import find
 from tsalign.report.summary import RunSummary, summarise_run
 from tsalign.runs.ray_session import ray_session
@@ -44,7 +44,7 @@ def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> Ru
     """
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     loaded = config if isinstance(config, RunConfig) else load(config, dotted)
-    name = loaded.run or f"{loaded.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = name_of(loaded)
     active = Run(loaded, name)
     if not active.finished():
         with active.open(), ray_session():
@@ -52,12 +52,21 @@ def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> Ru
     return summarise_run(active.dir)
 
 
+def name_of(config: RunConfig) -> str:
+    """The name of its run: the one that it gives, or one made of the recipe and the time."""
+    return config.run or f"{find(config.recipe).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
 def resume(name: str, storage: str = "runs") -> RunSummary:
     """Resume a run from its own `config.yaml`.
 
     Raises:
-        TsalignError: no such run.
+        TsalignError: no such run, or not the name of one.
     """
+    try:
+        run_name(name)
+    except ValueError as error:
+        raise TsalignError(f"run {name}: {error}.") from None
     path = resolve(storage) / name / "config.yaml"
     if not path.exists():
         raise TsalignError(f"run {name}: {path} does not exist; `tsalign runs --storage {storage}` lists all runs.")

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -262,7 +261,7 @@ def _execute(config: Path | dict[str, Any], overrides: dict[str, Any]) -> UPath:
     from tsalign.common.storage import resolve
 
     loaded = api.load(config, overrides)
-    name = loaded.run or f"{loaded.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = api.name_of(loaded)
     folder = resolve(loaded.storage) / name
     with _resumable(folder):
         api.run(loaded.model_copy(update={"run": name}))

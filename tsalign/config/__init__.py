@@ -14,6 +14,7 @@ from tsalign.config.base import (
 )
 from tsalign.config.loading import override, parse_assignments, read_yaml, validate
 from tsalign.config.models import ConfigModel, EndpointConfig, ModelConfig, ServeConfig, TeacherConfig, WriterConfig
+from tsalign.config.names import run_name
 from tsalign.config.training import (
     CustomTrainConfig,
     DPOTrainConfig,
@@ -53,5 +54,6 @@ __all__ = [
     "override",
     "parse_assignments",
     "read_yaml",
+    "run_name",
     "validate",
 ]

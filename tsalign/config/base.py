@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tsalign.config.models import ConfigModel
+from tsalign.config.names import RunName
 
 
 class DataConfig(ConfigModel):
@@ -139,8 +140,10 @@ class RunConfig(ConfigModel):
     """The keys of every run."""
 
     recipe: str = Field(description="Name of the recipe, or `module:attribute` of your own.")
-    run: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9._-]+$", description="Name of the run. None makes one of the recipe and the time."
+    run: RunName | None = Field(
+        None,
+        description="Name of the run: letters, digits, `.`, `_` and `-`, the first a letter or a digit. None makes one "
+        "of the recipe and the time.",
     )
     storage: str = Field("runs", description="Folder or URI (`s3://`, `gs://`) for runs; every node must reach it.")
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")

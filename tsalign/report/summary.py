@@ -13,6 +13,7 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import resolve
+from tsalign.config import run_name
 from tsalign.report.cost import Cost, cost_of_run
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.report import Report, read_report
@@ -62,13 +63,26 @@ def find_run(run: str, storage: str = "runs") -> UPath:
     Raises:
         TsalignError: there is no such run; the message lists the nearest names.
     """
-    for folder in (resolve(storage) / run, resolve(run)):
-        if (folder / "ledger.jsonl").exists():
+    for folder in (_in_storage(run, storage), _itself(run)):
+        if folder is not None and (folder / "ledger.jsonl").exists():
             return folder
     names = [folder.name for folder in _run_dirs(storage)]
     near = difflib.get_close_matches(run, names, 3, 0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"`tsalign runs --storage {storage}` lists what there is."
     raise TsalignError(f"{run}: no such run in {storage}; {hint}")
+
+
+def _in_storage(run: str, storage: str) -> UPath | None:
+    try:
+        return resolve(storage) / run_name(run)
+    except ValueError:
+        return None
+
+
+def _itself(run: str) -> UPath:
+    """A directory, by a path that ends in its name: `..` and links are followed."""
+    folder = resolve(run)
+    return folder if folder.protocol else folder.resolve()
 
 
 def read_reports(run_dir: UPath) -> Reports:

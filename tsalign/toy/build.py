@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from tsalign.common.registry import attribute
-from tsalign.config import CustomTrainConfig, DataConfig, LogisticTrainConfig, RunConfig, SamplingConfig
+from tsalign.config import CustomTrainConfig, DataConfig, LogisticTrainConfig, RunConfig, SamplingConfig, validate
 from tsalign.data.prompts import load_prompts
 from tsalign.data.shards import Row
 from tsalign.runs.artifacts import Dataset, Model
@@ -94,7 +94,8 @@ def build_config(out: Path, short: bool = False, seed: int = 0) -> ToyConfig:
         short: a few steps of each training, to see that it works.
     """
     sizes: dict[str, Any] = SHORT if short else {}
-    return ToyConfig(recipe="toy", run=f"{out.name}-build", storage=str(out.absolute().parent), seed=seed, **sizes)
+    place = {"run": f"{out.name}-build", "storage": str(out.absolute().parent)}
+    return validate(ToyConfig, {"recipe": "toy", **place, "seed": seed, **sizes}, f"--out {out}")
 
 
 def ship(out: Path) -> None:
