@@ -102,7 +102,7 @@ def test_no_more_is_asked_once_the_tokens_are_spent() -> None:
         asked = engine(url, concurrency=1, max_spent_tokens=20)
         made = asked.generate(REQUESTS)
         assert [isinstance(one, Completion) for one in made] == [True] * 3 + [False] * 3
-        assert made[3:] == [Failed("not asked: 21 tokens are spent, max_spent_tokens is 20")] * 3
+        assert made[3:] == [Failed("not asked: 21 tokens are spent, max_spent_tokens is 20", True)] * 3
         assert isinstance(asked.generate(REQUESTS[:1])[0], Completion), "what is known is still answered"
     assert len(seen) == 3
 
@@ -110,7 +110,7 @@ def test_no_more_is_asked_once_the_tokens_are_spent() -> None:
 def test_malformed_answers_spend_tokens_too() -> None:
     with server(lambda *_: (200, said("a", choices=[]))) as (url, seen):
         assert engine(url, concurrency=1, max_spent_tokens=7).generate(REQUESTS[:2])[1] == Failed(
-            "not asked: 7 tokens are spent, max_spent_tokens is 7"
+            "not asked: 7 tokens are spent, max_spent_tokens is 7", unanswered=True
         )
     assert len(seen) == 1
 
@@ -134,6 +134,7 @@ def test_one_request_that_never_succeeds_fails_alone() -> None:
     assert [isinstance(one, Completion) for one in made] == [True, True, True, False, True, True]
     assert isinstance(made[3], Failed)
     assert "the last: HTTP 500: this one breaks me" in made[3].reason
+    assert made[3].unanswered
 
 
 def test_endpoint_that_stays_down() -> None:
@@ -172,4 +173,5 @@ def test_a_failed_answer_is_a_failed_row_with_its_reason() -> None:
     (failed,) = shard.failed
     assert failed["prompt_id"] == "two"
     assert failed["reason"].startswith("malformed answer: body: Invalid JSON")
+    assert failed["answered"]
     assert (shard.counts["calls.teacher"], shard.counts["tokens.teacher"]) == (3, 21)

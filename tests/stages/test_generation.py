@@ -108,12 +108,17 @@ def test_completions_become_a_candidate_set() -> None:
 def test_one_missing_completion_fails_the_set_and_is_all_that_is_kept_of_it() -> None:
     written = CANDIDATES.read(ROW, CANDIDATES.requests(ROW), [*ANSWERS[:3], Failed("too long")])
     assert written.rows == []
-    assert written.failed == [{"prompt_id": "p", "reason": "too long"}]
+    assert written.failed == [{"prompt_id": "p", "reason": "too long", "answered": True}]
+    down = [Failed("too long"), *ANSWERS[1:3], Failed("down", unanswered=True)]
+    written = CANDIDATES.read(ROW, CANDIDATES.requests(ROW), down)
+    assert written.failed == [{"prompt_id": "p", "reason": "too long", "answered": False}]
     assert written.counts == {}
 
 
 def test_what_was_written_beside_a_missing_answer_is_kept_and_counted() -> None:
     written = QUESTIONS.read(ROW, QUESTIONS.requests(ROW), [*ANSWERS[:2], Failed("too long"), ANSWERS[2]])
     assert written.rows == []
-    assert written.failed == [{"prompt_id": "p", "reason": "too long", "text": "1 2\n---\n1 2\n---\n2"}]
+    assert written.failed == [
+        {"prompt_id": "p", "reason": "too long", "answered": True, "text": "1 2\n---\n1 2\n---\n2"}
+    ]
     assert written.counts == {"completions": 3, "completion_tokens": 7}

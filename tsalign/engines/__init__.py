@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -57,9 +57,24 @@ class Completion(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A request that got no completion."""
+    """A request that got no completion, or an item that got no score.
+
+    Attributes:
+        unanswered: no answer came at all: the service was down, or failed for this one; asking later may help.
+    """
 
     reason: str
+    unanswered: bool = False
+
+    def row(self, prompt_id: str, **more: Any) -> dict[str, Any]:
+        """The failed row that it makes of a row."""
+        return {"prompt_id": prompt_id, "reason": self.reason, "answered": not self.unanswered, **more}
+
+
+def first_failure(answers: Iterable[Completion | Failed]) -> Failed | None:
+    """What a row with these answers failed of, unanswered where one of them is; None where all are completions."""
+    failed = [answer for answer in answers if isinstance(answer, Failed)]
+    return failed[0]._replace(unanswered=any(one.unanswered for one in failed)) if failed else None
 
 
 class Engine(Protocol):

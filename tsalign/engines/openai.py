@@ -108,11 +108,13 @@ class OpenAIEngine:
     def _ask(self, body: dict[str, Any]) -> Completion | Failed:
         limit = self.endpoint.max_spent_tokens
         if limit is not None and self._spent_tokens >= limit:
-            return Failed(f"not asked: {self._spent_tokens} tokens are spent, max_spent_tokens is {limit}")
+            return Failed(
+                f"not asked: {self._spent_tokens} tokens are spent, max_spent_tokens is {limit}", unanswered=True
+            )
         try:
             response = self._client.post("/chat/completions", body)
         except Unanswered as error:
-            return Failed(f"no answer: {error}")
+            return Failed(f"no answer: {error}", unanswered=True)
         if not response.is_success:
             said = f"HTTP {response.status_code}: {explanation(response)}"
             if response.status_code in NOT_ABOUT_THE_REQUEST:

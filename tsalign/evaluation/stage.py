@@ -13,6 +13,7 @@ from tsalign.common.storage import write_json
 from tsalign.config import EvaluationConfig
 from tsalign.data.shards import Row, Shard, iterate, read_rows, take_counts
 from tsalign.data.workers import map_shards
+from tsalign.engines import Failed
 from tsalign.evaluation.metrics import bootstrap_mean, outcome
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected, times
@@ -72,16 +73,16 @@ class EvaluationWorker:
         self.judge.report = self.report
         base = {row["prompt_id"]: row for row in read_rows(self.base / shard)}
         unmatched = [row["prompt_id"] for row in rows if row["prompt_id"] not in base]
-        bad = [{"prompt_id": missing, "reason": "the base has no answer"} for missing in unmatched]
+        bad = [Failed("the base has no answer").row(missing) for missing in unmatched]
         rows = [row for row in rows if row["prompt_id"] in base]
         others = [base[row["prompt_id"]] for row in rows]
         known = all("score.judge" in other for other in others)
         failed = add_scores(rows, "score.judge", self.judge) if known else self._side_by_side(rows, others)
-        bad += [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
+        bad += [failure.row(rows[index]["prompt_id"]) for index, failure in failed.items()]
         verdicts = [_verdict(row, other) for index, (row, other) in enumerate(zip(rows, others)) if index not in failed]
         return Shard(verdicts, bad, take_counts(self.judge, self.role, "judge"))
 
-    def _side_by_side(self, rows: list[Row], others: list[Row]) -> dict[int, str]:
+    def _side_by_side(self, rows: list[Row], others: list[Row]) -> dict[int, Failed]:
         """`score.judge` of rows and others, each answer judged in one group with the other's of the same number."""
         pairs = [
             (index, mine, theirs)
@@ -92,7 +93,7 @@ class EvaluationWorker:
         for group, (_, mine, theirs) in enumerate(pairs):
             asked += [mine._replace(group=group), theirs._replace(group=group)]
         scores = self.judge(asked)
-        failed: dict[int, str] = {}
+        failed: dict[int, Failed] = {}
         for row in (*rows, *others):
             row["score.judge"] = []
         for group, (index, _, _) in enumerate(pairs):
@@ -100,8 +101,7 @@ class EvaluationWorker:
             rows[index]["score.judge"].append(both[0])
             others[index]["score.judge"].append(both[1])
             if None in both:
-                missing = 2 * group + both.index(None)
-                failed[index] = f"the judge gave no verdict{self.judge.why_none(missing)}"
+                failed[index] = self.judge.failure("the judge gave no verdict", 2 * group, both)
         return failed
 
 

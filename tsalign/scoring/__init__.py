@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tsalign.common import registry
 from tsalign.common.progress import Advance, unseen
 from tsalign.config import EndpointConfig, ModelConfig
+from tsalign.engines import Failed
 from tsalign.runs.artifacts import Endpoint, Model, writer_from
 from tsalign.runs.plan import Amount, times
 
@@ -50,6 +51,7 @@ class LoadedScorer(ABC):
         counts: sums since a stage last took them: `calls` (what was asked of the model), `tokens` (read and written),
             and others of the scorer's own.
         reasons: why items of the last call have no score, by index.
+        unanswered: indices of those of them about which no answer came at all; asking later may help.
         report: called with the share of the items in work that got done since it was last called.
     """
 
@@ -57,15 +59,21 @@ class LoadedScorer(ABC):
         self.report: Advance = unseen
         self.counts: Counter[str] = Counter()
         self.reasons: dict[int, str] = {}
+        self.unanswered: set[int] = set()
 
     @abstractmethod
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One score an item, in order; None where it could not be scored."""
 
-    def why_none(self, index: int) -> str:
-        """Why the item of that index got no score in the last call, as far as is known."""
-        reason = self.reasons.get(index)
-        return f": {reason}" if reason else ""
+    def failure(self, what: str, first: int, scores: Sequence[float | None]) -> Failed:
+        """What a row failed of whose items, from index `first` on, got these scores in the last call.
+
+        Args:
+            what: failed, as the message begins.
+        """
+        missing = first + scores.index(None)
+        reason = f"{what}: {self.reasons[missing]}" if missing in self.reasons else what
+        return Failed(reason, not self.unanswered.isdisjoint(range(first, first + len(scores))))
 
 
 class Scorer(ABC):

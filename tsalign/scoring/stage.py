@@ -9,6 +9,7 @@ from tsalign.common.progress import unseen
 from tsalign.common.seeds import fraction
 from tsalign.data.shards import Row, Shard, take_counts
 from tsalign.data.workers import map_shards
+from tsalign.engines import Failed
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
@@ -55,11 +56,12 @@ class ScoreWorker:
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
         rows = in_share(rows, self.share)
-        failed: dict[int, str] = {}
+        failed: dict[int, Failed] = {}
         for name, scorer in self.scorers.items():
-            failed |= add_scores(rows, f"score.{name}", scorer)
+            found = add_scores(rows, f"score.{name}", scorer)
+            failed |= {index: one for index, one in found.items() if index not in failed or one.unanswered}
         good = [row for index, row in enumerate(rows) if index not in failed]
-        bad = [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
+        bad = [failure.row(rows[index]["prompt_id"]) for index, failure in failed.items()]
         counts = {"scored": float(sum(len(items(row)) for row in good))}
         for name, scorer in self.scorers.items():
             for what, amount in take_counts(scorer, self.roles[name], name).items():
@@ -72,14 +74,14 @@ def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:
     return [row for row in rows if share[0] <= fraction(row["prompt_id"], "share") < share[1]]
 
 
-def add_scores(rows: list[Row], column: str, scorer: LoadedScorer) -> dict[int, str]:
-    """Score all completions of all rows in one call, in place. Returns row index -> reason for what failed."""
+def add_scores(rows: list[Row], column: str, scorer: LoadedScorer) -> dict[int, Failed]:
+    """Score all completions of all rows in one call, in place. Returns row index -> what failed."""
     flat = [item for group, row in enumerate(rows) for item in items(row, group)]
-    scores, start, failed = scorer(flat), 0, {}
+    scores, start, failed = scorer(flat), 0, dict[int, Failed]()
     for index, row in enumerate(rows):
         row[column] = scores[start : start + len(items(row))]
         if None in row[column]:
-            missing = row[column].index(None)
-            failed[index] = f"{column}: no score for completion {missing}{scorer.why_none(start + missing)}"
+            what = f"{column}: no score for completion {row[column].index(None)}"
+            failed[index] = scorer.failure(what, start, row[column])
         start += len(row[column])
     return failed

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tsalign.common.seeds import derive
 from tsalign.config import SamplingConfig
 from tsalign.data.shards import Row, read_counts
-from tsalign.engines import Completion, Failed, Request, request_from
+from tsalign.engines import Completion, Failed, Request, first_failure, request_from
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
@@ -96,8 +96,8 @@ def candidate_set(
     writer: str,
 ) -> Written:
     """The row with its `completions`, and who wrote them and how; a failed row where one of them is missing."""
-    if problem := next((answer.reason for answer in answers if isinstance(answer, Failed)), None):
-        return Written([], [{"prompt_id": row["prompt_id"], "reason": problem}])
+    if failed := first_failure(answers):
+        return Written([], [failed.row(row["prompt_id"])])
     completions = [
         {**completion._asdict(), "seed": request.seed, "temperature": request.temperature}
         for request, completion in zip(requests, answers)

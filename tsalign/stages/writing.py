@@ -10,7 +10,7 @@ from tsalign.common.seeds import derive
 from tsalign.config import Placement, ResourceConfig, SamplingConfig
 from tsalign.data.shards import Row
 from tsalign.data.sources import Message
-from tsalign.engines import Completion, Failed, Request, request_from
+from tsalign.engines import Completion, Failed, Request, first_failure, request_from
 from tsalign.prompts.parsers import Unparsed
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.plan import Amount, PlannedStage, expected, plus, times
@@ -109,11 +109,10 @@ class Questions:
         return replace(written, counts=counts)
 
     def _parsed(self, row: Row, texts: list[str], answers: Sequence[Completion | Failed]) -> Written:
-        reason = next((answer.reason for answer in answers if isinstance(answer, Failed)), None)
+        failed = first_failure(answers)
         try:
-            if reason is None:
+            if failed is None:
                 return self.writing.read(row, texts)
         except Unparsed as error:
-            reason = str(error)
-        text = "\n---\n".join(texts)[:RAW_CHARACTERS]
-        return Written([], [{"prompt_id": row["prompt_id"], "reason": reason, "text": text}])
+            failed = Failed(str(error))
+        return Written([], [failed.row(row["prompt_id"], text="\n---\n".join(texts)[:RAW_CHARACTERS])])

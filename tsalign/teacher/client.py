@@ -14,6 +14,7 @@ import httpx
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.http import PATIENCE_SECONDS, RetryingClient, Unanswered, explanation
+from tsalign.engines import Failed
 from tsalign.runs.plan import Amount, times
 from tsalign.scoring import Item, LoadedScorer, Scorer
 
@@ -63,7 +64,7 @@ class ChunkScores(NamedTuple):
 
     scores: list[float | None]
     tokens: int
-    reason: str = ""
+    why: Failed = Failed("")
 
 
 class RemoteScorer(LoadedScorer):
@@ -87,16 +88,18 @@ class RemoteScorer(LoadedScorer):
         unknown = {key: item for key, item in zip(keys, items) if key not in self._cache}
         ask, size = list(unknown), self.client.chunk
         chunks = [ask[start : start + size] for start in range(0, len(ask), size)]
-        unscored: dict[bytes, str] = {}
+        unscored: dict[bytes, Failed] = {}
         with ThreadPoolExecutor(self.client.concurrency) as pool:
             answers = pool.map(self._ask, [[unknown[key] for key in chunk] for chunk in chunks])
             for chunk, answer in zip(chunks, answers):
                 scored = {key: score for key, score in zip(chunk, answer.scores) if score is not None}
                 self._cache |= scored
-                unscored |= {key: answer.reason for key in chunk if key not in scored}
+                unscored |= {key: answer.why for key in chunk if key not in scored}
                 self.counts.update(calls=len(scored), tokens=answer.tokens)
                 self.report(len(chunk) / len(ask))
-        self.reasons = {index: unscored[key] for index, key in enumerate(keys) if key in unscored}
+        missing = {index: unscored[key] for index, key in enumerate(keys) if key in unscored}
+        self.reasons = {index: why.reason for index, why in missing.items()}
+        self.unanswered = {index for index, why in missing.items() if why.unanswered}
         return [self._cache.get(key) for key in keys]
 
     def _ask(self, items: list[Item]) -> ChunkScores:
@@ -105,7 +108,7 @@ class RemoteScorer(LoadedScorer):
         try:
             response = self._http.post("/v1/score", {"items": body})
         except Unanswered as error:
-            return ChunkScores([None] * len(items), 0, f"no answer: {error}")
+            return ChunkScores([None] * len(items), 0, Failed(f"no answer: {error}", unanswered=True))
         if not response.is_success:
             said = f"HTTP {response.status_code}: {explanation(response)}"
             raise TsalignError(f"teacher at {self.client.url} refused the request: {said}")
@@ -119,16 +122,16 @@ def _key(item: Item) -> bytes:
 
 def _read(response: httpx.Response, counts: list[int]) -> ChunkScores:
     """An answer's scores, in order, with None for what is missing or malformed."""
-    reason = f"the teacher answered {response.text[:RAW_CHARACTERS]!r}"
+    why = Failed(f"the teacher answered {response.text[:RAW_CHARACTERS]!r}")
     try:
         content = response.json()
         rows, tokens = list(content["scores"]), int(content.get("tokens", 0))
     except (ValueError, KeyError, TypeError):
-        return ChunkScores([None] * sum(counts), 0, reason)
+        return ChunkScores([None] * sum(counts), 0, why)
     if len(rows) != len(counts):
-        return ChunkScores([None] * sum(counts), tokens, reason)
+        return ChunkScores([None] * sum(counts), tokens, why)
     scores = [score for row, count in zip(rows, counts) for score in _finite(row, count)]
-    return ChunkScores(scores, tokens, reason if None in scores else "")
+    return ChunkScores(scores, tokens, why)
 
 
 def _finite(row: Any, count: int) -> list[float | None]:

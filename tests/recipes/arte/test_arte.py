@@ -49,7 +49,9 @@ def test_drafts_are_read_and_malformed_ones_quarantined() -> None:
     written = drafting.read(ROW, [text])
     assert [(row["question"], row["answer"]) for row in written.rows] == [("2 2", "4")]
     assert written.counts == {"malformed": 1}
-    assert written.failed == [{"prompt_id": "7", "reason": "1 malformed of 2 questions", "text": text}]
+    assert written.failed == [
+        {"prompt_id": "7", "reason": "1 malformed of 2 questions", "answered": True, "text": text}
+    ]
     with pytest.raises(Unparsed, match="no well-formed"):
         drafting.read(ROW, ["what?"])
 

@@ -75,7 +75,7 @@ def test_identical_and_tied_pairs_are_dropped_and_counted() -> None:
 def test_a_completion_without_a_score_is_a_failed_row() -> None:
     shard, _ = mined([candidate_set(["fails", "ok"], [0.0, 1.0])])
     assert shard.rows == []
-    assert shard.failed == [{"prompt_id": "p", "reason": "the teacher gave no score"}]
+    assert shard.failed == [{"prompt_id": "p", "reason": "the teacher gave no score", "answered": True}]
 
 
 def test_teacher_all_asks_for_every_candidate() -> None:

@@ -17,6 +17,7 @@ from tsalign.common.seeds import derive
 from tsalign.config import WritingConfig
 from tsalign.data.shards import Row, iterate, read_counts, write_rows
 from tsalign.data.sources import Message
+from tsalign.engines import Failed
 from tsalign.prompts import parsers as parsing
 from tsalign.prompts.parsers import Unparsed
 from tsalign.prompts.templates import render
@@ -51,7 +52,7 @@ class QuestionWriting:
             raise Unparsed("no well-formed question")
         rows = [_question(row, " ".join(question.split()), answer) for question, answer in made]
         reason = f"{malformed} malformed of {malformed + len(made)} questions"
-        failed = [{"prompt_id": row["prompt_id"], "reason": reason, "text": text}] if malformed else []
+        failed = [Failed(reason).row(row["prompt_id"], text=text)] if malformed else []
         return Written(rows, failed, {"malformed": malformed})
 
 
@@ -190,7 +191,7 @@ class RationaleWriting:
                 parsing.answer(text)
                 made.append((technique, text))
             except Unparsed as error:
-                failed.append({"prompt_id": row["prompt_id"], "reason": f"{technique}: {error}", "text": text})
+                failed.append(Failed(f"{technique}: {error}").row(row["prompt_id"], text=text))
         candidates = {
             "prompt": self._ask(self.naive, row),
             "techniques": [technique for technique, _ in made],

@@ -14,6 +14,7 @@ from tsalign.data.pairs import preference
 from tsalign.data.shards import Row, Shard, read_counts
 from tsalign.data.sources import BadRow, Message, absolute, read
 from tsalign.data.workers import map_shards
+from tsalign.engines import Failed
 from tsalign.prompts.parsers import part
 from tsalign.prompts.templates import render
 from tsalign.recipes.citing.retrieval import instruction
@@ -180,9 +181,7 @@ class DemonstrateWorker:
         found = [(row, self.replies.get(row["prompt_id"])) for row in rows]
         made = [self._row(row, copy, reply) for row, reply in found if reply for copy in range(self.copies)]
         bad = [
-            {"prompt_id": row["prompt_id"], "reason": "no demonstration", "prompt": row["prompt"]}
-            for row, reply in found
-            if not reply
+            Failed("no demonstration").row(row["prompt_id"], prompt=row["prompt"]) for row, reply in found if not reply
         ]
         return Shard(made, bad)
 

@@ -10,6 +10,7 @@ from upath import UPath
 from tsalign.common.storage import write_json
 from tsalign.data.shards import Row, Shard, iterate, read_rows, take_counts
 from tsalign.data.workers import map_shards
+from tsalign.engines import Failed
 from tsalign.evaluation.metrics import agreements
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.plan import PlannedStage, expected, times
@@ -78,10 +79,11 @@ class AgreementWorker:
         base = {row["prompt_id"]: row for row in read_rows(self.base / shard)}
         newest = [self._pairs({**row, "score.judge": row["score.policy"]}) for row in rows]
         fixed = [self._pairs(base[row["prompt_id"]]) for row in rows]
-        failed = add_scores(newest, "score.teacher", self.teacher)
+        failed: dict[int, Failed] = {}
         for pairs in (newest, fixed):
             failed |= add_scores(pairs, "score.before", self.before) | add_scores(pairs, "score.after", self.after)
-        bad = [{"prompt_id": rows[index]["prompt_id"], "reason": reason} for index, reason in failed.items()]
+        failed |= add_scores(newest, "score.teacher", self.teacher)
+        bad = [failure.row(rows[index]["prompt_id"]) for index, failure in failed.items()]
         good = [i for i in range(len(rows)) if i not in failed]
         return Shard([_joined(rows[i], newest[i], fixed[i]) for i in good], bad, self._asked())
 

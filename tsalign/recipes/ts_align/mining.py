@@ -122,8 +122,7 @@ class MineWorker:
         kept, failed, tied, start = [], [], 0, 0
         for (row, nominees), label in zip(asked, labels):
             if self.teacher and None in label:
-                reason = f"the teacher gave no score{self.teacher.why_none(start + label.index(None))}"
-                failed.append({"prompt_id": row["prompt_id"], "reason": reason})
+                failed.append(self.teacher.failure("the teacher gave no score", start, label).row(row["prompt_id"]))
             elif made := decided(row, nominees, label, self.mining.tie_margin):
                 kept.append(made)
             else:
