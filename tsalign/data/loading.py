@@ -16,6 +16,7 @@ from tsalign.common.errors import TsalignError
 from tsalign.common.storage import local_folder
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.tensors import padding_id
+from tsalign.data.weights import check
 from tsalign.runs.artifacts import Model
 
 HEADS = {"causal": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
@@ -27,15 +28,24 @@ def device() -> torch.device:
 
 
 def load(
-    model: Model, head: Literal["causal", "reward"], dtype: torch.dtype, spread: bool = False
+    model: Model,
+    head: Literal["causal", "reward"],
+    dtype: torch.dtype,
+    spread: bool = False,
+    fresh_head: bool = False,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """A model on the CPU in `dtype`, or with `spread` over the GPUs of this process, and its tokenizer.
 
-    A reward model has one label. One made from a causal LM gets a fresh head.
+    A reward model has one label.
+
+    Args:
+        fresh_head: a model without a head that scores gets one with random weights, to be trained.
 
     Raises:
-        TsalignError: a sequence classifier with more than one label where a reward model is needed.
+        TsalignError: the folder is no whole model with that head (see `tsalign.data.weights`), or tensors that the
+            model needs are missing or of another shape.
     """
+    check(model, "any" if fresh_head else head)
     tokenizer = load_tokenizer(model)
     options: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     placed = {"device_map": "auto"} if spread else {}
@@ -47,9 +57,28 @@ def load(
                     f"{model.path}: expected a reward model with one label, got {config.num_labels} labels."
                 )
             config.num_labels = 1
-        loaded = HEADS[head].from_pretrained(folder, config=config, dtype=dtype, **options, **placed)
+        # What is missing or does not fit would be made up at random: it is looked at instead.
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded, info = HEADS[head].from_pretrained(folder, config=config, dtype=dtype, **told, **options, **placed)
+    fresh = [name for name in info["missing_keys"] if fresh_head and _of_head(name, loaded.base_model_prefix)]
+    _check_loaded(model, sorted(set(info["missing_keys"]) - set(fresh)), sorted(info["mismatched_keys"]))
     loaded.config.pad_token_id = padding_id(tokenizer)
     return loaded, tokenizer
+
+
+def _of_head(name: str, body: str) -> bool:
+    """Whether a tensor is on top of the body; encoders have a pooler inside of it that only classifiers use."""
+    return not name.startswith(f"{body}.") or ".pooler." in name
+
+
+def _check_loaded(model: Model, missing: list[str], mismatched: list[tuple[str, Any, Any]]) -> None:
+    again = "Save or download the whole model again."
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise TsalignError(f"{model.path}: the weights have no {', '.join(missing[:3])}{more}. {again}")
+    if mismatched:
+        name, given, wanted = mismatched[0]
+        raise TsalignError(f"{model.path}: {name} is {list(given)}, but config.json says {list(wanted)}. {again}")
 
 
 def load_for_inference(model: Model, head: Literal["causal", "reward"]) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -17,6 +17,7 @@ from tsalign.common.progress import Advance, unseen
 from tsalign.common.storage import local_folder
 from tsalign.config import EngineConfig
 from tsalign.data.chat import decode, load_tokenizer
+from tsalign.data.weights import check
 from tsalign.engines import Completion, Failed, Request, by_text, prompts_that_fit, spent
 from tsalign.runs.artifacts import Model
 
@@ -63,6 +64,7 @@ class VLLMEngine:
 
     def __init__(self, model: Model, config: EngineConfig, tensor_parallel: int) -> None:
         self.config, self.counts = config, Counter[str]()
+        check(model, "causal")
         self.tokenizer = load_tokenizer(model)
         with local_folder(model.path) as folder:
             self.llm = LLM(folder, **engine_arguments(model, config, tensor_parallel))

@@ -14,6 +14,7 @@ from tsalign.config import EngineConfig, TeacherConfig
 from tsalign.data.batching import by_tokens
 from tsalign.data.chat import load_tokenizer
 from tsalign.data.tensors import pad
+from tsalign.data.weights import check
 from tsalign.engines import Completion, Request, prompt_ids
 from tsalign.runs.artifacts import Model
 
@@ -119,6 +120,7 @@ class VLLMWriter:
 
         from tsalign.engines.vllm import engine_arguments
 
+        check(model, "causal")
         self.tokenizer = load_tokenizer(model)
         with local_folder(model.path) as folder:
             arguments = AsyncEngineArgs(folder, **engine_arguments(model, config, tensor_parallel))

@@ -45,7 +45,7 @@ def start_engine(job: Job) -> tuple[DeepSpeedEngine, PreTrainedTokenizerBase]:
     config = settings(job.config)
     partitioned = HfDeepSpeedConfig(config) if job.config.zero_stage == 3 else None  # alive while the model loads
     precision = torch.bfloat16 if job.config.precision == "bf16" else torch.float32
-    model, tokenizer = load(job.model, job.objective.model, precision)
+    model, tokenizer = load(job.model, job.objective.model, precision, fresh_head=job.objective.model == "reward")
     del partitioned
     if job.config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
