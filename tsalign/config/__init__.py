@@ -14,7 +14,6 @@ from tsalign.config.base import (
 )
 from tsalign.config.loading import override, parse_assignments, read_yaml, validate
 from tsalign.config.models import ConfigModel, EndpointConfig, ModelConfig, ServeConfig, TeacherConfig, WriterConfig
-from tsalign.config.names import run_name
 from tsalign.config.training import (
     CustomTrainConfig,
     DPOTrainConfig,
@@ -25,6 +24,7 @@ from tsalign.config.training import (
     SimPOTrainConfig,
     TrainConfig,
 )
+from tsalign.config.values import run_name
 
 __all__ = [
     "AlignConfig",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tsalign.config.models import ConfigModel
-from tsalign.config.names import RunName
+from tsalign.config.values import Gpus, RunName, gpus
 
 
 class DataConfig(ConfigModel):
@@ -61,6 +61,15 @@ class SamplingConfig(EngineConfig):
     max_tokens: int = Field(512, ge=1, description="Tokens of the longest completion.")
     stop: tuple[str, ...] = Field((), description="Texts that end a completion, besides the end-of-sequence token.")
 
+    @model_validator(mode="after")
+    def _room_for_a_prompt(self) -> Self:
+        if self.max_tokens >= self.max_model_len:
+            raise ValueError(
+                f"max_tokens: {self.max_tokens} of max_model_len {self.max_model_len} leaves no room for a prompt; "
+                "lower max_tokens or raise max_model_len"
+            )
+        return self
+
 
 class WritingConfig(SamplingConfig):
     """How a model answers a question: with one text."""
@@ -79,7 +88,7 @@ class EvaluationConfig(ConfigModel):
         description="What compares answers: `reward_model:<model>`, `judge:<model>[@url]` or another scorer, or "
         "`module:function` of prompt and completion."
     )
-    temperatures: tuple[float, ...] = Field(
+    temperatures: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (1.0,), min_length=1, description="Sampling temperatures to evaluate at; reports lead with the first."
     )
     k: int = Field(
@@ -96,7 +105,7 @@ class Placement(ConfigModel):
 
     replicas: int = Field(1, ge=1, description="Actors, or workers of a training.")
     cpus: float = Field(1.0, ge=0, description="CPUs of each.")
-    gpus: float = Field(0.0, ge=0, description="GPUs of each; a fraction shares a GPU between actors.")
+    gpus: Gpus = Field(0.0, ge=0, description="GPUs of each; a fraction shares a GPU between actors.")
 
     @property
     def actor_gpus(self) -> float:
@@ -115,6 +124,11 @@ class SamplePlacement(Placement):
     def actor_gpus(self) -> float:
         """GPUs of one actor."""
         return self.gpus * self.tensor_parallel
+
+    @model_validator(mode="after")
+    def _whole_gpus_together(self) -> Self:
+        gpus(self.actor_gpus)
+        return self
 
 
 class ResourceConfig(ConfigModel):
@@ -156,7 +170,7 @@ class RunConfig(ConfigModel):
 class AlignConfig(RunConfig):
     """The keys of every recipe that aligns a policy on prompts."""
 
-    iterations: int = Field(3, ge=1, description="Rounds of the recipe.")
+    iterations: int = Field(3, ge=1, le=1000, description="Rounds of the recipe.")
     data: DataConfig = Field(description="Prompts.")
     sampling: SamplingConfig = Field(SamplingConfig(), description="How the policy writes.")
     evaluation: EvaluationConfig = Field(description="How policies are evaluated.")

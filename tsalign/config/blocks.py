@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, Tag
@@ -18,3 +19,12 @@ def blocks(annotation: Any) -> dict[str, type[BaseModel]]:
     inner = {name: block for argument in get_args(annotation) for name, block in blocks(argument).items()}
     tags = [meta.tag for meta in getattr(annotation, "__metadata__", ()) if isinstance(meta, Tag)]
     return dict.fromkeys(tags, *inner.values()) if tags else inner
+
+
+def leaves(annotation: Any) -> Iterator[Any]:
+    """The types, and values of a `Literal`, that an annotation is made of."""
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for part in inner:
+        yield from leaves(part)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from tsalign.common import strict_yaml
 from tsalign.common.errors import TsalignError
 from tsalign.config.blocks import CHOOSES, blocks
+from tsalign.config.suggestions import suggestion
 
 C = TypeVar("C", bound=BaseModel)
+PLAIN_CHOICES = ("str", "list[str]")  # what pydantic calls those of a key that takes one text or several
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -22,30 +22,44 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         TsalignError: no such file, not YAML, or not a mapping; with file and line.
     """
-    if not path.is_file():
+    if not path.exists():
         raise TsalignError(f"{path}: no such config file. `configs/` holds examples.")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise TsalignError(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    if (content := strict_yaml.read(path)) is None:
+        raise TsalignError(f"{path}: is empty; expected a mapping of keys.")
     if not isinstance(content, dict):
         raise TsalignError(f"{path}: expected a mapping of keys, got {type(content).__name__}.")
     return content
 
 
 def override(content: dict[str, Any], assignments: dict[str, Any]) -> dict[str, Any]:
-    """`content` with dotted keys set: `{"tune.beta": 0.2}`. The input is not changed."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(content))
+    """`content` with dotted keys set: `{"tune.beta": 0.2}`. The input is not changed.
+
+    Raises:
+        TsalignError: what a key should lie in is a list or a value.
+    """
+    result: dict[str, Any] = _copied(content)
     for dotted, value in assignments.items():
         *parents, last = dotted.split(".")
+        if not all((*parents, last)):
+            raise TsalignError(f"{dotted}: expected the names of keys with single dots between them, as in tune.beta.")
         node = result
-        for parent in parents:
-            node = node.setdefault(parent, {})
+        for depth, parent in enumerate(parents, 1):
+            if node.get(parent) is None:
+                node[parent] = {}
+            node = node[parent]
             if not isinstance(node, dict):
-                raise TsalignError(f"{dotted}: {parent} is a value, not a block of keys.")
+                whole = ".".join(parents[:depth])
+                kind = "a list" if isinstance(node, list) else "a value"
+                raise TsalignError(f"{dotted}: {whole} is {kind}, not a block of keys; set {whole} as a whole.")
         node[last] = value
     return result
+
+
+def _copied(value: Any) -> Any:
+    """Blocks and lists anew: what an alias repeats is then set by itself."""
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def parse_assignments(pairs: list[str]) -> dict[str, Any]:
@@ -56,9 +70,9 @@ def parse_assignments(pairs: list[str]) -> dict[str, Any]:
         if not sep or not key:
             raise TsalignError(f"{pair!r}: expected key.path=value, for example tune.beta=0.2")
         try:
-            assignments[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise TsalignError(f"{pair!r}: the value is not valid YAML; quote it if it is text.") from error
+            assignments[key] = strict_yaml.parse(value)
+        except strict_yaml.BadYaml as error:
+            raise TsalignError(f"{pair!r}: the value is not valid YAML: {error}; quote it if it is text.") from error
     return assignments
 
 
@@ -71,8 +85,38 @@ def validate(schema: type[C], content: dict[str, Any], source: str) -> C:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        lines = [_problem(schema, dict(problem)) for problem in error.errors()]
-        raise TsalignError(f"{source}: " + "\n  ".join(lines)) from error
+        found = [dict(problem) for problem in error.errors()]
+        lines = {
+            _located(schema, one["loc"])[0]: _problem(schema, one) for one in reversed(found) if _apart(one, found)
+        }
+        raise TsalignError(f"{source}: " + "\n  ".join(reversed(lines.values()))) from error
+
+
+def _apart(problem: dict[str, Any], found: list[dict[str, Any]]) -> bool:
+    """Whether nothing is wrong further inside, which would say it better."""
+    place = problem["loc"]
+    return not any(len(one["loc"]) > len(place) and one["loc"][: len(place)] == place for one in found)
+
+
+# What pydantic calls a problem -> what was expected.
+EXPECTED = {
+    "string_type": "expected text; quote it",
+    "invalid_key": "expected text as the name of a key; quote it",
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_parsing": "expected a number",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "dict_type": "expected a mapping of names to values",
+    "missing": "required, but not given",
+    "model_type": "expected a block of keys",
+    "model_attributes_type": "expected a block of keys",
+}
 
 
 def _problem(schema: type[BaseModel], problem: dict[str, Any]) -> str:
@@ -82,18 +126,14 @@ def _problem(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     given = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
     match problem["type"]:
         case "extra_forbidden":
-            return f"{path}: unknown key{choice and f' for {choice}'}; {_nearest(path, schema, block)}"
-        case "missing":
-            return f"{path}: required, but not given"
-        case "model_type" | "model_attributes_type":
-            return f"{path}: expected a block of keys{given}"
+            return f"{path}: unknown key{choice and f' for {choice}'}; {suggestion(path, schema, block)}"
         case "union_tag_invalid":
             return f"{path}.{CHOOSES}: expected one of {context['expected_tags']} (got {context['tag']!r})"
         case "too_short":
             return f"{path}: expected at least {context['min_length']} in the list{given}"
         case "value_error":
             return f"{path}: {context['error']}{given}".removeprefix(": ")
-    return f"{path}: {problem['msg']}{given}"
+    return f"{path}: {EXPECTED.get(problem['type'], problem['msg'])}{given}"
 
 
 def _located(schema: type[BaseModel], loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel], str]:
@@ -105,6 +145,8 @@ def _located(schema: type[BaseModel], loc: tuple[str | int, ...]) -> tuple[str, 
         if len(inside) > 1 and part in inside:  # not a key: pydantic names the choice of a union
             inside, choice = {part: inside[part]}, str(part)
             continue
+        if part in PLAIN_CHOICES:
+            continue
         path.append(str(part))
         if len(inside) == 1:
             [(name, block)] = inside.items()
@@ -112,20 +154,3 @@ def _located(schema: type[BaseModel], loc: tuple[str | int, ...]) -> tuple[str, 
         if part in block.model_fields:
             inside = blocks(block.model_fields[str(part)].annotation)
     return ".".join(path), block, choice
-
-
-def _nearest(path: str, schema: type[BaseModel], block: type[BaseModel]) -> str:
-    """What an unknown key may have meant: a similar key of its block; at the top, also the same key of a block."""
-    parent, _, name = path.rpartition(".")
-    similar = [f"{parent}.{key}".strip(".") for key in difflib.get_close_matches(name, block.model_fields, 1)]
-    deeper = [] if parent else [key for key in _keys(schema) if key.endswith(f".{name}")]
-    near = [*similar, *deeper]
-    return f"did you mean {near[0]}?" if near else f"valid here: {', '.join(block.model_fields)}"
-
-
-def _keys(schema: type[BaseModel]) -> Iterator[str]:
-    """All dotted keys."""
-    for name, field in schema.model_fields.items():
-        yield name
-        for block in blocks(field.annotation).values():
-            yield from (f"{name}.{key}" for key in _keys(block))

@@ -4,13 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from tsalign.config.blocks import leaves
+from tsalign.config.values import Gpus, Url
 
 
 class ConfigModel(BaseModel):
     """A block of the YAML. Unknown keys are errors; values cannot change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, content: Any) -> Any:
+        """Pydantic takes True for 1; as a word it is refused."""
+        if not isinstance(content, dict):
+            return content
+        numbers = {name for name, field in cls.model_fields.items() if _only_numbers(field.annotation)}
+        return {key: _worded(value) if key in numbers else value for key, value in content.items()}
+
+
+def _only_numbers(annotation: Any) -> bool:
+    taken = set(leaves(annotation))
+    return bool not in taken and any(one in (int, float) or isinstance(one, int) for one in taken)
+
+
+def _worded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_worded(one) for one in value]
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 class ModelConfig(ConfigModel):
@@ -32,7 +55,7 @@ class ModelConfig(ConfigModel):
 class EndpointConfig(ConfigModel):
     """A model behind an OpenAI-compatible API."""
 
-    url: str = Field(pattern=r"^https?://", description="Base URL of the API, ending in `/v1`.")
+    url: Url = Field(description="Base URL of the API, ending in `/v1`.")
     model: str = Field(description="Name of the model there.")
     token_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the API key.")
     concurrency: int = Field(16, ge=1, description="Requests in flight per actor.")
@@ -78,7 +101,7 @@ class TeacherConfig(ModelConfig):
         description="What a judge is asked: which of two is better (`pair`), the same on three axes (`axes_pair`), or "
         "a mark from 1 to 10 on each axis (`axes`).",
     )
-    url: str | None = Field(None, description="Base URL of a teacher that already runs. None deploys one.")
+    url: Url | None = Field(None, description="Base URL of a teacher that already runs. None deploys one.")
     host: str = Field("127.0.0.1", description="Address to listen on; any other than loopback needs the token.")
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     token_env: str = Field(
@@ -86,7 +109,7 @@ class TeacherConfig(ModelConfig):
     )
     max_replicas: int = Field(1, ge=1, description="Replicas at full load; an idle teacher has none.")
     cpus: float = Field(1.0, ge=0, description="CPUs of a replica.")
-    gpus: float = Field(0.0, ge=0, description="GPUs of a replica; a fraction shares a GPU with other actors.")
+    gpus: Gpus = Field(0.0, ge=0, description="GPUs of a replica; a fraction shares a GPU with other actors.")
     idle_seconds: float = Field(20.0, gt=0, description="Seconds without requests before replicas scale to zero.")
     max_batch_size: int = Field(256, ge=1, description="Sequences gathered into one dynamic batch.")
     max_pending: int = Field(8192, ge=1, description="Sequences waiting in a replica before it answers 429.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from tsalign.common import registry
 from tsalign.config.models import ConfigModel
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainConfig(ConfigModel):
@@ -20,7 +22,7 @@ class TrainConfig(ConfigModel):
     max_length: int = Field(2048, ge=2, description="Tokens of the longest sequence; longer examples are dropped.")
     learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW, reached after the warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of AdamW's two moments.")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay rates of AdamW's two moments.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate decays after the warm-up; `cosine` and `linear` end at zero."
     )

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Literal
 
 from tsalign.common.progress import out_of
-from tsalign.config import EndpointConfig, ModelConfig, SamplingConfig
+from tsalign.config import EndpointConfig, ModelConfig, SamplingConfig, validate
 from tsalign.data.sources import Message
 from tsalign.engines import Completion, Failed, open_engine, request_from
 from tsalign.prompts import templates
@@ -72,7 +72,8 @@ class LLMJudge(Scorer):
 def by_name(mode: Mode, name: str, find_model: FindModel) -> LLMJudge:
     """What `judge:<model>` names, or `judge:<model>@<url>` at an OpenAI-compatible endpoint."""
     model, _, url = name.partition("@")
-    config = EndpointConfig(url=url, model=model) if url else ModelConfig(model=model)
+    block: type[EndpointConfig | ModelConfig] = EndpointConfig if "@" in name else ModelConfig
+    config = validate(block, {"model": model, **({"url": url} if "@" in name else {})}, "judge")
     return LLMJudge(find_model(config, "judge"), templates.texts(templates.FOLDER)[f"judge_{mode}"], mode)
 
 

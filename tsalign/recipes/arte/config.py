@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tsalign.config.base import RunConfig, WritingConfig
 from tsalign.config.models import ConfigModel, ModelConfig
 from tsalign.config.training import DPOTrainConfig, SFTTrainConfig
+
+NonNegative = Annotated[int, Field(ge=0)]
 
 
 class DraftConfig(ConfigModel):
@@ -53,7 +55,7 @@ class ItemsConfig(ConfigModel):
     """Which preference questions are used: those that tell models apart best (2-parameter IRT)."""
 
     models: tuple[ModelConfig, ...] = Field(min_length=1, description="Models that answer all of them.")
-    shots: tuple[int, ...] = Field(
+    shots: tuple[NonNegative, ...] = Field(
         (0, 1, 2, 3), min_length=1, description="Numbers of examples that each model is shown, one run each."
     )
     keep: int = Field(40, ge=1, description="Questions to keep per task.")
@@ -91,7 +93,7 @@ class ARTEConfig(RunConfig):
         "leaves room for drafts that fail to parse.",
     )
     tune: SFTTrainConfig = Field(description="Training of the student.")
-    shots: tuple[int, ...] = Field(
+    shots: tuple[NonNegative, ...] = Field(
         (0, 3), min_length=1, description="Numbers of examples before a test question; the student is tested with each."
     )
     templates: dict[str, str] = Field(

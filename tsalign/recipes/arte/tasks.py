@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-import yaml
 from upath import UPath
 
+from tsalign.common import strict_yaml
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import builtin, is_builtin
 from tsalign.common.storage import is_remote, resolve, text_or_file
@@ -169,11 +169,7 @@ def _read(file: UPath) -> Task:
 
 
 def _yaml(file: UPath) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise TsalignError(f"{file}:{line}: not valid YAML: {error.problem}") from error
+    content = strict_yaml.read(file)
     if not isinstance(content, dict):
         raise TsalignError(f"{file}: expected a mapping with {', '.join(KEYS)}")
     return content

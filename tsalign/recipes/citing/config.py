@@ -48,7 +48,9 @@ class CITINGConfig(AlignConfig):
         0.01, ge=0, le=1, description="Share of the teacher's texts that may fail to parse before the run stops."
     )
     rubrics: RubricsConfig = Field(RubricsConfig(), description="Categories and their rubrics.")
-    passes: int = Field(1, ge=1, description="Times that a held-out draft is rewritten; each rewrite is judged.")
+    passes: int = Field(
+        1, ge=1, le=100, description="Times that a held-out draft is rewritten; each rewrite is judged."
+    )
     method: Literal["citing", "revision-sft", "sft", "rubric-sft"] = Field(
         "citing",
         description="`citing`: learn to revise one's own draft. Controls: `revision-sft`: learn the revisions "

@@ -70,7 +70,7 @@ TuneConfig = Annotated[
 class PADConfig(AlignConfig):
     """The `pad` recipe: the policy writes and learns, the teacher scores; both are local models."""
 
-    iterations: int = Field(1, ge=1, description="Rounds of the recipe; the paper has one.")
+    iterations: int = Field(1, ge=1, le=1000, description="Rounds of the recipe; the paper has one.")
     policy: ModelConfig = Field(description="The model to align; it writes the responses.")
     teacher: ModelConfig = Field(description="The language model whose probabilities score the responses.")
     sampling: SamplingConfig = Field(SamplingConfig(k=5, top_p=0.95), description="How the policy writes.")
