@@ -92,7 +92,7 @@ class EvaluationWorker:
         asked: list[Item] = []
         for group, (_, mine, theirs) in enumerate(pairs):
             asked += [mine._replace(group=group), theirs._replace(group=group)]
-        scores = self.judge(asked)
+        scores = self.judge.scored(asked)
         failed: dict[int, Failed] = {}
         for row in (*rows, *others):
             row["score.judge"] = []

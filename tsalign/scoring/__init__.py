@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tsalign.common import registry
+from tsalign.common.errors import TsalignError
 from tsalign.common.progress import Advance, unseen
 from tsalign.config import EndpointConfig, ModelConfig
 from tsalign.engines import Failed
@@ -64,6 +66,22 @@ class LoadedScorer(ABC):
     @abstractmethod
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One score an item, in order; None where it could not be scored."""
+
+    def scored(self, items: list[Item]) -> list[float | None]:
+        """As a call, but None, with the reason, also for what is no finite number: no such score enters a row.
+
+        Raises:
+            TsalignError: not one score an item.
+        """
+        self.reasons, self.unanswered = {}, set()
+        scores = self(items)
+        if len(scores) != len(items):
+            raise TsalignError(
+                f"{type(self).__qualname__}: {len(scores)} scores for {len(items)} items; give one each."
+            )
+        made_up = {index: score for index, score in enumerate(scores) if score is not None and not math.isfinite(score)}
+        self.reasons |= {index: f"the score is {score}, not a finite number" for index, score in made_up.items()}
+        return [None if index in made_up else score for index, score in enumerate(scores)]
 
     def failure(self, what: str, first: int, scores: Sequence[float | None]) -> Failed:
         """What a row failed of whose items, from index `first` on, got these scores in the last call.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import attribute
@@ -24,13 +28,13 @@ class PythonFunction(Scorer):
         """A function from items to scores.
 
         Raises:
-            TsalignError: no such module or function.
+            TsalignError: no such module or function, or it does not take a prompt and a completion.
         """
         return Loaded(self.function)
 
 
 class Loaded(LoadedScorer):
-    """Holds the imported function."""
+    """Holds the imported function. Where it raises, or returns no number, the item has no score, and the reason."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -38,7 +42,55 @@ class Loaded(LoadedScorer):
             self.function = attribute(name)
         except (ImportError, AttributeError, ValueError) as error:
             raise TsalignError(f"judge {name!r}: {error}; expected module:function or reward_model:<model>.") from error
+        self.where = f"judge {name!r}{_place(self.function)}"
+        if problem := _mismatch(self.function):
+            raise TsalignError(f"{self.where}: {problem}; it is called with (prompt, completion).")
 
     def __call__(self, items: list[Item]) -> list[float | None]:
         """One score per item."""
-        return [float(self.function(item.prompt, item.completion)) for item in items]
+        return [self._score(index, item) for index, item in enumerate(items)]
+
+    def _score(self, index: int, item: Item) -> float | None:
+        try:
+            given = self.function(item.prompt, item.completion)
+        except TsalignError:
+            raise
+        except Exception as error:  # whatever a function of somebody else's raises: the row fails, not the run
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            self.reasons[index] = f"{self.where} raised {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+            return None
+        try:
+            return float(_number(given))
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # also tensors of several numbers
+            self.reasons[index] = f"{self.where} returned {given!r:.80}, expected a number"
+            return None
+
+
+def _number(given: Any) -> Any:
+    """What was returned; text is no number, even where it reads like one.
+
+    Raises:
+        TypeError: it is text.
+    """
+    if isinstance(given, str | bytes | bytearray):
+        raise TypeError
+    return given
+
+
+def _place(function: Any) -> str:
+    """Where a function stands, as ` (file:line)`; nothing for one that is not Python's."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    return f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+
+
+def _mismatch(function: Callable[..., Any]) -> str:
+    """Why a function cannot be called with a prompt and a completion, where that can be known beforehand."""
+    if not callable(function):
+        return f"a {type(function).__name__}, not a function"
+    try:
+        inspect.signature(function).bind([], "")
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # a function in C without a signature
+        pass
+    return ""

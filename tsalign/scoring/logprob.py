@@ -56,6 +56,8 @@ class LogProbs(LoadedScorer):
         """One log-prob an item."""
         pairs = [self._encoded(item) for item in items]
         found = self.engine.logprobs(pairs, done=out_of(len(pairs), self.report))
+        beyond = f"the sequence has more tokens than max_model_len {self.scorer.inference.max_model_len} leaves"
+        self.reasons = {index: beyond for index, logps in enumerate(found) if logps is None}
         return [self._reduced(logps) for logps in found]
 
     def _encoded(self, item: Item) -> tuple[list[int], list[int]]:

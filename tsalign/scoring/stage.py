@@ -77,7 +77,7 @@ def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:
 def add_scores(rows: list[Row], column: str, scorer: LoadedScorer) -> dict[int, Failed]:
     """Score all completions of all rows in one call, in place. Returns row index -> what failed."""
     flat = [item for group, row in enumerate(rows) for item in items(row, group)]
-    scores, start, failed = scorer(flat), 0, dict[int, Failed]()
+    scores, start, failed = scorer.scored(flat), 0, dict[int, Failed]()
     for index, row in enumerate(rows):
         row[column] = scores[start : start + len(items(row))]
         if None in row[column]:

@@ -141,6 +141,6 @@ class MineWorker:
             all_items = items(row, group)
             asked += [all_items[i] for i in nominees]
         self.teacher.report = self.report
-        scores = iter(self.teacher(asked))
+        scores = iter(self.teacher.scored(asked))
         labels = [[next(scores) for _ in nominees] for _, nominees in nominated]
         return labels, take_counts(self.teacher, self.role, "teacher")
