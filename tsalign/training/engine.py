@@ -20,6 +20,7 @@ from upath import UPath
 from tsalign.common.storage import put_folder
 from tsalign.config import TrainConfig
 from tsalign.data.loading import load
+from tsalign.training.finite import check_weight
 from tsalign.training.job import Job
 
 TAG = "checkpoint"
@@ -93,16 +94,21 @@ def restore(engine: DeepSpeedEngine, saved: Checkpoint | None) -> int:
     return int(state["step"])
 
 
-def export(engine: DeepSpeedEngine, tokenizer: PreTrainedTokenizerBase, out: UPath, rank: int) -> None:
-    """Gather the weights, one parameter at a time, and write a Hugging Face folder."""
+def export(engine: DeepSpeedEngine, tokenizer: PreTrainedTokenizerBase, job: Job, rank: int) -> None:
+    """Gather the weights, one parameter at a time, and write a Hugging Face folder.
+
+    Raises:
+        TsalignError: a weight is not finite.
+    """
     weights = {}
     for name, parameter in engine.module.named_parameters():
         with deepspeed.zero.GatheredParameters([parameter], enabled=engine.zero_optimization_partition_weights()):
             if rank == 0:
                 weights[name] = parameter.detach().cpu().clone()
+                check_weight(name, weights[name], job)
     if rank == 0:
         with tempfile.TemporaryDirectory() as folder:
             engine.module.save_pretrained(folder, state_dict=weights)
             tokenizer.save_pretrained(folder)
-            put_folder(folder, out)
+            put_folder(folder, UPath(job.out))
     dist.barrier()

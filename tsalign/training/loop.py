@@ -18,6 +18,7 @@ from tsalign.training import first_batch
 from tsalign.training.encoding import encode_all
 from tsalign.training.engine import checkpoint, export, restore, start_engine
 from tsalign.training.examples import ExampleStore, collate
+from tsalign.training.finite import check_gradient, check_loss
 from tsalign.training.job import Job
 from tsalign.training.reports import Begins
 from tsalign.training.schedule import MicroBatch, learning_rate, micro_batches, step_indices, total_steps
@@ -27,7 +28,7 @@ def run(job: Job, saved: Checkpoint | None = None) -> None:
     """Train from a checkpoint, or from the start, and export the model. A process group is there already.
 
     Raises:
-        TsalignError: the model cannot be used, or no row became an example.
+        TsalignError: the model cannot be used, no row became an example, or loss, gradient or weights are not finite.
     """
     rank, workers = dist.get_rank(), dist.get_world_size()
 
@@ -53,13 +54,14 @@ def run(job: Job, saved: Checkpoint | None = None) -> None:
         share = micro_batches(indices, longest.tolist(), width.tolist(), job.config.batch_tokens, workers)[rank]
         if step == rank == 0:
             _record(job, examples, share[0], tokenizer)
-        metrics = _step(engine, job, examples, share, indices, padding_id(tokenizer))
+        metrics = _step(engine, job, step, examples, share, indices, padding_id(tokenizer))
+        check_gradient(engine, job, step)
         speed = int((longest * width).sum()) / (time.monotonic() - began)
         report({"step": step + 1, "steps": steps, **metrics, "rate": rate, "tokens_per_second": speed})
         if (step + 1) % job.config.checkpoint_steps == 0 and step + 1 < steps:
             checkpoint(engine, step + 1)
     report(Begins("commit"))
-    export(engine, tokenizer, UPath(job.out), rank)
+    export(engine, tokenizer, job, rank)
 
 
 def _record(job: Job, examples: ExampleStore, micro: MicroBatch, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -74,6 +76,7 @@ def _record(job: Job, examples: ExampleStore, micro: MicroBatch, tokenizer: PreT
 def _step(
     engine: DeepSpeedEngine,
     job: Job,
+    step: int,
     examples: ExampleStore,
     share: list[MicroBatch],
     indices: list[int],
@@ -88,8 +91,10 @@ def _step(
         engine.set_gradient_accumulation_boundary(number == len(share))
         loss, report = job.objective.loss(engine, batch)
         engine.backward(loss * scale)
+        value = loss.item()
+        check_loss(value, job, step)
         engine.step()
-        sums.update({"loss": loss.item(), **{name: value.item() for name, value in report.items()}})
+        sums.update({"loss": value, **{name: value.item() for name, value in report.items()}})
     return _reduced(sums, size, engine.device)
 
 
