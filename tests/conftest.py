@@ -7,17 +7,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import pytest
 from driver import EXAMPLE, Driver, Quickstart
 from upath import UPath
 
-from tsalign.config import EngineConfig, Placement, ResourceConfig
-from tsalign.runs.artifacts import Model, fingerprint
+from tsalign.config import EngineConfig, Placement, ResourceConfig, TrainConfig
+from tsalign.runs.artifacts import Dataset, Model, fingerprint
 from tsalign.runs.ray_session import WORKER_ENVIRONMENT
 from tsalign.runs.stage import Stage
 
@@ -113,6 +114,45 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
         tokenizer.save_pretrained(folder)
         made[name] = Model(str(folder), fingerprint(name))
     return made
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[Callable[..., list[dict[str, float]]]]:
+    """Train in this process, on one core as a worker does; returns what it reported."""
+    import torch
+    import torch.distributed as dist
+
+    from tsalign.training import objectives
+    from tsalign.training.job import Job
+    from tsalign.training.loop import run
+    from tsalign.training.reports import Begins
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+    def trained(
+        model: Model,
+        data: Dataset,
+        config: TrainConfig,
+        out: Path,
+        replay: Sequence[Dataset] = (),
+        share: float = 0.0,
+    ) -> list[dict[str, float]]:
+        reports: Any = SimpleQueue()
+        objective = objectives.build(config.objective, config)
+        work, threads = str(out.with_name(f".{out.name}")), torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("LOCAL_RANK", "0")
+                run(Job(model, [data], list(replay), share, objective, config, 0, work, str(out), reports))
+        finally:
+            torch.set_num_threads(threads)
+        sent = [reports.get() for _ in range(reports.qsize())]
+        assert [report.phase for report in sent if isinstance(report, Begins)] == ["load", "encode", "work", "commit"]
+        return [report for report in sent if not isinstance(report, Begins)]
+
+    yield trained
+    dist.destroy_process_group()
 
 
 class Answered(NamedTuple):

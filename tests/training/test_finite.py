@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import FAST, alone, dataset, losses, preference_rows, sft_rows
+from test_training import FAST, dataset, losses, preference_rows, sft_rows
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import DPOTrainConfig, SFTTrainConfig
@@ -19,7 +19,6 @@ from tsalign.training.examples import Batch
 from tsalign.training.objectives.sft import SFT
 from tsalign.training.stage import train
 
-__all__ = ["alone"]  # the fixture
 Alone = Callable[..., list[dict[str, float]]]
 
 

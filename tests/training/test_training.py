@@ -10,14 +10,12 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 from upath import UPath
 
@@ -38,10 +36,8 @@ from tsalign.scoring.logprob import LogProb
 from tsalign.toy.world import tasks
 from tsalign.training import objectives
 from tsalign.training.examples import Batch
-from tsalign.training.job import Job
 from tsalign.training.objectives.ranking import PairwiseRanking, logistic
 from tsalign.training.objectives.sft import SFT
-from tsalign.training.reports import Begins
 from tsalign.training.stage import train
 
 FAST: dict[str, Any] = {"precision": "fp32", "learning_rate": 3e-3, "schedule": "constant", "warmup": 0.0}
@@ -71,38 +67,6 @@ def dataset(path: Path, rows: list[dict[str, Any]], shards: int = 3) -> Dataset:
 
 def losses(reports: list[dict[str, float]]) -> list[float]:
     return [report["loss"] for report in reports if "loss" in report]
-
-
-@pytest.fixture(scope="module")
-def alone() -> Iterator[Callable[..., list[dict[str, float]]]]:
-    """Train in this process, on one core as a worker does; returns what it reported."""
-    from tsalign.training.loop import run
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-
-    def trained(
-        model: Model,
-        data: Dataset,
-        config: TrainConfig,
-        out: Path,
-        replay: Sequence[Dataset] = (),
-        share: float = 0.0,
-    ) -> list[dict[str, float]]:
-        reports: Any = SimpleQueue()
-        objective = objectives.build(config.objective, config)
-        work = str(out.with_name(f".{out.name}"))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("LOCAL_RANK", "0")
-            run(Job(model, [data], list(replay), share, objective, config, 0, work, str(out), reports))
-        sent = [reports.get() for _ in range(reports.qsize())]
-        assert [report.phase for report in sent if isinstance(report, Begins)] == ["load", "encode", "work", "commit"]
-        return [report for report in sent if not isinstance(report, Begins)]
-
-    yield trained
-    dist.destroy_process_group()
-    torch.set_num_threads(threads)
 
 
 LEARNS: dict[str, Any] = {**FAST, "batch_size": 13, "epochs": 2}
