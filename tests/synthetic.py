@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from upath import UPath
 
-from tsalign.evaluation.stage import report_of, report_of_step
+from tsalign.evaluation.reporting import report_of, report_of_step
 from tsalign.recipes.arte import exact_match
 from tsalign.recipes.ts_align import agreement as student_agreement
 from tsalign.runs.report import Report
@@ -46,8 +46,18 @@ def evaluation(iteration: int) -> dict[str, Any]:
             "base": {name: 0.3 + 0.05 * place for place, name in enumerate(SETS)},
             "policy": {name: 0.3 + 0.05 * place + gain for place, name in enumerate(SETS)},
         },
-        "tokens": {"base": 6.1, "policy": 5.9},
+        "tied": 0.25,
+        "unit": "tokens",
+        "quality": {"base": quality(6.1, -0.9), "policy": quality(5.9, -0.9 - gain)},
+        "warnings": [],
+        "samples": [{"prompt": f"add {n} [and] 2", "before": "the answer is", "after": f"{n + 2}\\n"} for n in (1, 2)],
     }
+
+
+def quality(length: float, log_prob: float | None) -> dict[str, Any]:
+    """What answers look like that nothing is wrong with."""
+    distinct = {"1": 0.1, "2": 0.4, "3": 0.8}
+    return {"length": length, "cut": 0.01, "repetition": 0.002, "distinct": distinct, "log_prob": log_prob}
 
 
 def agreement(iteration: int) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_show_json(tmp_path: Path) -> None:
     make_run(tmp_path, "demo")
     result = call("show", "demo", "--json", "--storage", tmp_path)
     shown = json.loads(result.stdout)
-    assert list(shown) == ["run", "recipe", "status", "results", "iterations", "reports", "cost", "seconds"]
+    assert list(shown) == ["run", "recipe", "status", "results", "iterations", "reports", "warnings", "cost", "seconds"]
     assert (shown["run"], shown["recipe"], shown["status"]) == ("demo", "ts-align", "done")
     first = shown["iterations"][0]
     assert list(first) == ["iteration", "results", "reports", "seconds"]
@@ -85,7 +85,7 @@ def test_show_json(tmp_path: Path) -> None:
     assert (won["mean"], set(won["values"])) == (first["results"]["win rate T=1.0"], set(SETS))
     assert won["ci95"] == pytest.approx([0.58, 0.64])
     agreed = first["reports"]["agreement"]["trends"]["student ~ teacher"]
-    assert agreed == pytest.approx({"before": 0.73, "after": 0.76})
+    assert agreed == pytest.approx({"before": 0.73, "after": 0.76, "percent": False})
     assert shown["cost"]["alignment"]["teacher"] == {"calls": 1600, "tokens": 32_000}
     assert shown["cost"]["stages"]["1/preferences"]["teacher"]["calls"] == 800
     assert first["seconds"] == {stage: seconds for stage, (seconds, *_) in STAGES.items()}

@@ -15,7 +15,7 @@ from tsalign.config import EvaluationConfig
 from tsalign.data.shards import Shard, write_shard
 from tsalign.evaluation.stage import EvaluationWorker, evaluate
 from tsalign.runs.artifacts import Dataset
-from tsalign.runs.report import Report, read_report
+from tsalign.runs.report import Report, Sample, Trend, read_report
 from tsalign.scoring import Item, LoadedScorer, Scorer, scorer_from_name
 
 
@@ -41,7 +41,8 @@ class Longest(LoadedScorer):
 
 def candidate_set(prompt_id: str, *texts: str) -> dict[str, Any]:
     made = [
-        {"text": text, "token_ids": [1] * len(text), "finish": "stop", "seed": 0, "temperature": 1.0} for text in texts
+        {"text": text, "token_ids": list(range(len(text))), "finish": "stop", "seed": 0, "temperature": 1.0}
+        for text in texts
     ]
     return {
         "prompt_id": prompt_id,
@@ -85,7 +86,7 @@ def test_a_judge_of_single_answers_uses_the_base_scores_that_are_known(
     summary = json.loads((stage.out / "summary.json").read_text())
     assert summary["win_rate"]["1.0"]["mean"] == 0.5  # loses to the 100 that the base is said to have, beats the 2
     assert summary["scores"] == {"base": {"easy": 51.0}, "policy": {"easy": 4.0}}
-    assert summary["tokens"] == {"base": 3.0, "policy": 4.0}
+    assert {who: found["length"] for who, found in summary["quality"].items()} == {"base": 3.0, "policy": 4.0}
     assert log["win_rate_t1.0"] == 0.5
     report = read_report(stage.out)
     assert report.results == {"win rate T=1.0": 0.5}
@@ -94,7 +95,13 @@ def test_a_judge_of_single_answers_uses_the_base_scores_that_are_known(
         *[("base score", 51.0), ("policy score", 4.0), ("win rate", 0.5)]
     ]
     assert columns["win rate"].ci95 == (0.5, 0.5)  # of a single prompt
-    assert report.lines == {"iterations": "1, sampled at temperature 1", "mean tokens": "3.0 -> 4.0"}
+    assert report.lines == {
+        "iterations": "1, sampled at temperature 1",
+        "tied by the judge": "0.0 %",
+        "mean tokens": "3.0 -> 4.0",
+    }
+    assert report.trends["log-prob per token"] == Trend(None, None)  # nothing has scored the answers
+    assert report.samples == (Sample("one", "aa", "aaaaa"),)
 
 
 def test_a_step_that_is_not_the_last_reports_its_win_rates_under_its_name(

@@ -37,18 +37,31 @@ def test_run_table(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[2:9]] == sorted(SETS)
     assert lines[2].split() == ["add", "0.300", "0.460", "66.0", "%"]
     assert lines[9].split() == ["mean", "0.450", "0.610", "69.0", "%", "66.0", "-", "72.0", "%"]
-    assert lines[10:14] == [
+    assert lines[10:27] == [
         "iterations          2, sampled at temperature 1",
         "other temperatures  67.0 % at 0.7, 64.0 % at 0.0",
+        "tied by the judge   25.0 %",
         "mean tokens         6.1 -> 5.9",
+        "log-prob per token  -0.900 -> -1.060",
+        "distinct 1-grams    0.100 -> 0.100",
+        "distinct 2-grams    0.400 -> 0.400",
+        "distinct 3-grams    0.800 -> 0.800",
+        "repeated 4-grams    0.2 % -> 0.2 %",
+        "cut at max_tokens   1.0 % -> 1.0 %",
         "student ~ teacher   0.730 -> 0.790",
+        "sample 1            add 1 [and] 2",
+        "  before            the answer is",
+        "  after             3\\n",
+        "sample 2            add 2 [and] 2",
+        "  before            the answer is",
+        "  after             4\\n",
     ]
-    assert [line.split() for line in lines[16:]] == [
+    assert [line.split() for line in lines[29:]] == [
         ["policy", "6,400", "8.00", "96,000", "600", "8,000"],
         ["student", "6,400", "8.00", "128,000", "0", "0"],
         ["teacher", "1,600", "2.00", "32,000", "200", "4,000"],
     ]
-    assert text(run_table(folder)).splitlines()[15].split("  ")[0] == "model"
+    assert text(run_table(folder)).splitlines()[28].split("  ")[0] == "model"
 
 
 def test_cost_is_told_by_role_purpose_and_stage(tmp_path: Path) -> None:
@@ -183,7 +196,7 @@ def drawn(folder: UPath) -> tuple[int, int]:
 @pytest.mark.parametrize("iterations", [0, 1, 3])
 def test_plot_is_a_png(tmp_path: Path, iterations: int) -> None:
     folder = UPath(make_run(tmp_path, "demo", iterations))
-    assert drawn(folder) == (1440, 960 if iterations else 480)
+    assert drawn(folder) == (1440, 1440 if iterations else 480)
 
 
 def test_seconds_count_failed_attempts(tmp_path: Path) -> None:

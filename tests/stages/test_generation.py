@@ -121,4 +121,4 @@ def test_what_was_written_beside_a_missing_answer_is_kept_and_counted() -> None:
     assert written.failed == [
         {"prompt_id": "p", "reason": "too long", "answered": True, "text": "1 2\n---\n1 2\n---\n2"}
     ]
-    assert written.counts == {"completions": 3, "completion_tokens": 7}
+    assert written.counts == {"completions": 3, "completion_tokens": 7, "cut": 1}

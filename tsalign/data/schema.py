@@ -25,6 +25,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "prompt": MESSAGES,
     "prompt_ids": TOKENS,
     "completions": pa.list_(COMPLETION),
+    "base_completions": pa.list_(COMPLETION),
     "writer": pa.string(),
     "chosen": MESSAGES,
     "rejected": MESSAGES,

@@ -13,6 +13,7 @@ from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.run import Iteration, Run
 from tsalign.runs.stage_function import measuring
 from tsalign.scoring import Scorer, scorer_from_name
+from tsalign.scoring.logprob import LogProb
 from tsalign.scoring.stage import score
 from tsalign.stages.sampling import sample
 
@@ -37,6 +38,8 @@ class Exam:
 
     Attributes:
         base: the initial policy's answers, with the judge's scores and those of `scorers`.
+        likelihood: `initial`, the mean log-prob of an answer's tokens under the initial policy; nothing where that is
+            behind an endpoint.
     """
 
     def __init__(
@@ -50,6 +53,9 @@ class Exam:
         self.cfg, self.scorers = cfg.evaluation, dict(scorers)
         self.sampling = cfg.sampling.model_copy(update={"k": cfg.evaluation.k})
         self.judge = scorer_from_name(cfg.evaluation.judge, run.model)
+        # In stages of their own: two large models do not fit into one actor.
+        initial = isinstance(base, Model) and LogProb(base, "mean", sampled_tokens=tokens_of is not None)
+        self.likelihood: dict[str, Scorer] = {"initial": initial} if initial else {}
         self.held_out = run.stage("held_out", load_evaluation, cfg.data, cfg.evaluation, tokens_of)
         self.base = run.overlap(self._set, run, base)
 
@@ -57,6 +63,8 @@ class Exam:
         answers = run.stage(
             "base_answers", measuring(sample), base, self.held_out, self.sampling, self.cfg.temperatures
         )
+        if self.likelihood:
+            answers = run.stage("base_likelihood", measuring(score), answers, self.likelihood)
         # A judge that compares has to see both answers: nothing of its verdict can be had beforehand.
         scorers = self.scorers if self.judge.comparative else {"judge": self.judge, **self.scorers}
         return run.stage("base_scores", measuring(score), answers, scorers) if scorers else answers
@@ -68,6 +76,8 @@ class Exam:
 
     def compare(self, it: Iteration, answers: Dataset) -> Dataset:
         """Verdicts on answers to the held-out prompts, however they were made."""
+        if self.likelihood:
+            answers = it.stage("likelihood", measuring(score), answers, self.likelihood)
         return it.stage("evaluation", evaluate, answers, self.base.result(), self.judge, self.cfg)
 
     def compare_steps(self, it: Iteration, answers: Mapping[str, Dataset]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import cycle
 from math import ceil, nan
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -26,7 +27,7 @@ from tsalign.report.summary import (
 )
 from tsalign.runs.report import Panel, Table
 
-INK, FAINT, BASE = "#22262e", "#d9dce3", "#b6bcc8"
+INK, FAINT, BASE, ALARM = "#22262e", "#d9dce3", "#b6bcc8", "#b3261e"
 COLOURS = ("#2f6fde", "#e07b39", "#2a9d78", "#8f5bd0", "#d14b6f", "#c9a227", "#4fb0c6", "#7c8594", "#a0643c", "#8fb339")
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -72,12 +73,20 @@ def plot_run(run_dir: UPath) -> UPath:
         spaced = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15, wspace=0.04, hspace=0.06)
         figure = Figure(figsize=(12, 4 * rows), dpi=120, layout=spaced)
         figure.suptitle(f"{summary['run']}  ({summary['recipe']})", x=0.015, ha="left", size=15, weight="bold")
+        _warnings(figure, summary["warnings"])
         places = figure.subplots(rows, 2, squeeze=False).flat
         for draw in panels:
             draw(next(places))
         for unused in places:
             unused.set_axis_off()
         return _save(figure, run_dir / "report.png")
+
+
+def _warnings(figure: Figure, warnings: list[str]) -> None:
+    """Below all panels: `supxlabel` is the one other place that the layout keeps free."""
+    lines = [line for warning in warnings for line in wrap(f"warning: {warning}", 170)]
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.015, ha="left", size=10, color=ALARM)
 
 
 def _over_iterations(reports: Reports, title: str) -> dict[int, Panel]:
@@ -111,7 +120,8 @@ def _curves(axes: Axes, title: str, points: dict[int, Panel]) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_title(title)
     _rounds(axes, list(points))
-    _legend(axes, columns=2 if len(last.points) == 2 else 3)
+    compared = any(point.before is not None for point in last.points.values())
+    _legend(axes, columns=2 if compared or len(last.points) == 2 else 3)
 
 
 def _bars(axes: Axes, table: Table) -> None:

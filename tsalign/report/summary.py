@@ -44,6 +44,7 @@ class RunSummary(TypedDict):
         status: running, done, failed or stopped.
         results: name -> number, of the last iteration that reports any and of the run's own stages.
         reports: as in an iteration, of the run's own stages.
+        warnings: why the results may mislead: what the newest stage of each name warns of.
         seconds: wall-clock seconds of all stages, over all their attempts.
     """
 
@@ -53,6 +54,7 @@ class RunSummary(TypedDict):
     results: dict[str, int | float]
     iterations: list[IterationSummary]
     reports: dict[str, dict[str, Any]]
+    warnings: list[str]
     cost: Cost
     seconds: float
 
@@ -106,6 +108,16 @@ def last_reports(reports: Reports) -> list[Report]:
     return [report for number in dict.fromkeys((last, 0)) for report in reports.get(number, {}).values()]
 
 
+def warnings(reports: Reports) -> list[str]:
+    """What the newest stage of each name warns of, with its place."""
+    newest = {stage: (number, report) for number in sorted(reports) for stage, report in reports[number].items()}
+    return [
+        f"{f'{number}/{stage}' if number else stage}: {text}"
+        for stage, (number, report) in newest.items()
+        for text in report.warnings
+    ]
+
+
 def results(reports: Iterable[Report]) -> dict[str, int | float]:
     """Name -> number, the headline first; of results with the same name the last one."""
     return {name: value for report in reports for name, value in report.results.items()}
@@ -139,6 +151,7 @@ def summarise_run(run_dir: UPath) -> RunSummary:
             for number in numbers
         ],
         "reports": _plain(reports.get(0, {})),
+        "warnings": warnings(reports),
         "cost": cost_of_run(run_dir),
         "seconds": round(sum(seconds.values()), 2),
     }
@@ -166,7 +179,7 @@ def _line(folder: UPath) -> dict[str, Any]:
         "recipe": _recipe(folder),
         "status": status(folder),
         "started": datetime.fromtimestamp(first, UTC).isoformat(timespec="milliseconds"),
-        "iterations_done": len(reports.keys() - {0}),
+        "iterations_done": sum(number > 0 and bool(results(found.values())) for number, found in reports.items()),
         "results": results(last_reports(reports)),
     }
 

@@ -23,12 +23,15 @@ def run_table(run_dir: UPath) -> RenderableType:
     """One run: the tables and lines that its last stages report, the trends, and what it asked of its models."""
     summary, reports = summarise_run(run_dir), read_reports(run_dir)
     title, last = f"{summary['run']} · {summary['recipe']} · {_status(summary['status'])}", last_reports(reports)
-    if not last:
+    warned = [f"[yellow]{escape(f'warning: {line}')}[/]" for line in summary["warnings"]]
+    if not summary["results"]:
         why = escape(failure(run_dir) or "no results yet")
-        return Group(title, why, f"{summary['seconds']:.0f} seconds so far", *_cost(summary["cost"]))
+        return Group(title, why, *warned, f"{summary['seconds']:.0f} seconds so far", *_cost(summary["cost"]))
     tables = [_reported(found.table) for found in last if found.table]
     lines = [_line(label, text) for found in last for label, text in found.lines.items()]
-    return Group(f"[bold]{title}[/]", *tables, *lines, *_trends(reports), *_cost(summary["cost"]))
+    samples = [line for found in last for number, one in enumerate(found.samples, 1) for line in _sample(number, one)]
+    told = [*tables, *warned, *lines, *_trends(reports), *samples]
+    return Group(f"[bold]{title}[/]", *told, *_cost(summary["cost"]))
 
 
 def runs_table(runs: Iterable[dict[str, Any]]) -> Table:
@@ -96,7 +99,18 @@ def _trends(reports: Reports) -> list[str]:
     """What the first iteration had before and the last one after."""
     trends = [item for number in sorted(reports) for found in reports[number].values() for item in found.trends.items()]
     first, last = dict(reversed(trends)), dict(trends)
-    return [_line(label, f"{_score(first[label].before)} -> {_score(trend.after)}") for label, trend in last.items()]
+    return [_line(label, _change(first[label].before, trend)) for label, trend in last.items()]
+
+
+def _change(before: float | None, trend: report.Trend) -> str:
+    show = percent if trend.percent else _score
+    return f"{show(before)} -> {show(trend.after)}"
+
+
+def _sample(number: int, sample: report.Sample) -> list[str]:
+    """A prompt, and its answers before and after."""
+    told = {f"sample {number}": sample.prompt, "  before": sample.before, "  after": sample.after}
+    return [_line(label, text) for label, text in told.items()]
 
 
 def _cost(cost: Cost) -> list[RenderableType]:

@@ -12,6 +12,7 @@ from upath import UPath
 from tsalign.common.storage import write_json
 
 FILE = "report.json"
+MOST = 0.5  # a share above it is worth a warning where what it counts should be rare
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,24 @@ class Panel:
 
 @dataclass(frozen=True)
 class Trend:
-    """A number before and after an iteration; shown from the first `before` to the last `after`."""
+    """A number before and after an iteration; shown from the first `before` to the last `after`.
+
+    Attributes:
+        percent: shown as a percentage, of 1; else with three digits.
+    """
 
     before: float | None
     after: float | None
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt, and its answers before and after what the run did; short, and each on one line."""
+
+    prompt: str
+    before: str
+    after: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,8 @@ class Report:
         lines: label -> text, below the table.
         trends: label -> change over the iterations, below the lines.
         panels: title -> curves over the iterations.
+        warnings: why the numbers may mislead, a line each; shown during the run, in the table and in the plot.
+        samples: for a reader's eye, below the trends.
     """
 
     results: Mapping[str, int | float] = field(default_factory=dict)
@@ -101,6 +118,8 @@ class Report:
     lines: Mapping[str, str] = field(default_factory=dict)
     trends: Mapping[str, Trend] = field(default_factory=dict)
     panels: Mapping[str, Panel] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
     def write(self, folder: UPath) -> None:
         """Into a stage's output, atomically."""
@@ -114,6 +133,23 @@ def read_report(folder: UPath) -> Report | None:
     """What the stage with that output has to show, if anything."""
     path = folder / FILE
     return _REPORT.validate_python(json.loads(path.read_text())) if path.exists() else None
+
+
+def mostly(part: float, whole: float, what: str) -> tuple[str, ...]:
+    """A warning that so many of the whole are `what`; none where it is not most of them."""
+    return (f"{percent(part / whole)} {what}",) if part > MOST * whole else ()
+
+
+def warn(folder: UPath, *warnings: str) -> None:
+    """Leave warnings beside the output of a stage that has nothing else to show."""
+    if warnings:
+        Report(warnings=warnings).write(folder)
+
+
+def warnings_of(folder: UPath) -> tuple[str, ...]:
+    """What the stage with that output warns of."""
+    found = read_report(folder)
+    return found.warnings if found else ()
 
 
 def percent(share: float | None) -> str:

@@ -23,6 +23,7 @@ from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.plan import Plan
 from tsalign.runs.reader import Reader
+from tsalign.runs.report import warnings_of
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import A, P, StageFunction
 from tsalign.runs.status import heartbeat, status
@@ -214,6 +215,8 @@ class Run:
         told = {"counts": counts, "phases": stage.phases, "measures": function.measures}
         self._record(**known, state="done", output=output, seconds=seconds, **told)
         console.print(_line(stage, seconds, counts), highlight=False, soft_wrap=True)
+        for warning in warnings_of(stage.out):
+            console.print(f"warning: {stage.name}: {warning}", style="yellow", markup=False, soft_wrap=True)
         return made
 
     def _record(self, **entry: Any) -> None:

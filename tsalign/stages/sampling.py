@@ -12,6 +12,7 @@ from tsalign.data.shards import Row, read_counts
 from tsalign.engines import Completion, Failed, Request, first_failure, request_from
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.plan import PlannedStage, expected, times
+from tsalign.runs.report import mostly, warn
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.stages.generation import Written, generate
@@ -43,6 +44,14 @@ def sample(
     made = counts["completions"]
     rates = {"duplicate_rate": "duplicates", "cut_rate": "cut", "mean_completion_tokens": "completion_tokens"}
     stage.log({"prompts": counts["rows"], **{rate: counts[count] / made for rate, count in rates.items()}})
+    if temperatures is None:  # of an exam's answers, the verdicts tell
+        limit = f"of the completions are cut at max_tokens: raise sampling.max_tokens, which is {sampling.max_tokens}."
+        same = f"of the prompts got one text {sampling.k} times, which teaches nothing: raise sampling.temperature."
+        warn(
+            stage.out,
+            *mostly(counts["cut"], made, limit),
+            *mostly(counts["identical"], counts["rows"], same),
+        )
     return candidates
 
 
@@ -108,11 +117,13 @@ def candidate_set(
 
 
 def statistics(candidate_set: Row) -> dict[str, float]:
-    """Completions, their tokens, those cut at the limit, and those that repeat another one of the set."""
+    """Completions, their tokens, those cut at the limit, those that repeat another one; whether all are the same."""
     completions = candidate_set["completions"]
+    different = len({completion["text"] for completion in completions})
     return {
         "completions": len(completions),
         "completion_tokens": sum(len(completion["token_ids"]) for completion in completions),
         "cut": sum(completion["finish"] == "length" for completion in completions),
-        "duplicates": len(completions) - len({completion["text"] for completion in completions}),
+        "duplicates": len(completions) - different,
+        "identical": len(completions) > different == 1,
     }

@@ -8,12 +8,13 @@ from typing import Protocol
 
 from tsalign.common.seeds import derive
 from tsalign.config import Placement, ResourceConfig, SamplingConfig
-from tsalign.data.shards import Row
+from tsalign.data.shards import Row, read_counts
 from tsalign.data.sources import Message
 from tsalign.engines import Completion, Failed, Request, first_failure, request_from
 from tsalign.prompts.parsers import Unparsed
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.plan import Amount, PlannedStage, expected, plus, times
+from tsalign.runs.report import mostly, warn
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.stages.generation import Written, generate
@@ -54,7 +55,11 @@ def write(
     """
     asking = Questions(writing, sampling, derive(stage.seed, stage.iteration, stage.name))
     placement = _placement(writer, stage.resources)
-    return generate(stage, writer, data, asking, sampling, placement, max_failed_fraction)
+    written = generate(stage, writer, data, asking, sampling, placement, max_failed_fraction)
+    counts = read_counts(written)
+    limit = f"of the texts are cut at max_tokens: raise it; it is {sampling.max_tokens}."
+    warn(stage.out, *mostly(counts.get("cut", 0), counts.get("completions", 0), limit))
+    return written
 
 
 @write.expects
@@ -105,7 +110,8 @@ class Questions:
         completions = [answer for answer in answers if isinstance(answer, Completion)]
         written = self._parsed(row, [completion.text for completion in completions], answers)
         tokens = sum(len(completion.token_ids) for completion in completions)
-        counts = {"completions": len(completions), "completion_tokens": tokens, **written.counts}
+        cut = sum(completion.finish == "length" for completion in completions)
+        counts = {"completions": len(completions), "completion_tokens": tokens, "cut": cut, **written.counts}
         return replace(written, counts=counts)
 
     def _parsed(self, row: Row, texts: list[str], answers: Sequence[Completion | Failed]) -> Written:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -16,7 +16,7 @@ from tsalign.recipes.arte.config import AnsweringConfig
 from tsalign.recipes.arte.tasks import Task
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.plan import PlannedStage, expected, times
-from tsalign.runs.report import Column, Report, Table
+from tsalign.runs.report import Column, Report, Table, warnings_of
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.stages.writing import Written, needs_texts, write
@@ -84,7 +84,7 @@ def exact_match(
     answered = answer(stage, model, questions, answering, writing)
     rates, before = right_answers(answered), right_answers(baseline)
     write_json(stage.out / "summary.json", {"exact_match": rates, "baseline": before})
-    report_of(rates, before).write(stage.out)
+    replace(report_of(rates, before), warnings=warnings_of(stage.out)).write(stage.out)
     stage.log({f"exact_match_{shots}_shot": rate["mean"] for shots, rate in rates.items()})
     return answered
 

@@ -45,7 +45,7 @@ def citing(run: Run, cfg: CITINGConfig) -> None:
     rewrite = None if cfg.method in ("sft", "revision-sft") else texts["citing_rewrite"]
 
     prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
-    exam = Exam(run, cfg, base)
+    exam = Exam(run, cfg, base, tokens_of=base)
     # Rubric crafting, and rubric matching.
     categories = run.stage("categories", categorise, prompts, cfg.rubrics)
     rubrics = run.stage("rubrics", write_rubrics, teacher, categories, texts["citing_rubric"], cfg.rubrics, cfg.writing)

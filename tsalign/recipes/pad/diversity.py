@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from tsalign.data.shards import Row, Shard
+from tsalign.data.shards import Row, Shard, read_counts
 from tsalign.data.workers import map_shards
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, at_most, expected
+from tsalign.runs.report import mostly, warn
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 
@@ -34,7 +35,11 @@ def diversify(stage: Stage, candidates: Dataset, keep: int) -> Dataset:
 
     Dropped sets are counted as `too_similar`.
     """
-    return map_shards(stage, candidates, DiversityWorker, {"keep": keep}, stage.resources.mine)
+    diverse = map_shards(stage, candidates, DiversityWorker, {"keep": keep}, stage.resources.mine)
+    counts = read_counts(diverse)
+    similar = f"of the prompts have fewer than {keep} different responses and are dropped: lower keep or sample more."
+    warn(stage.out, *mostly(counts["too_similar"], counts["too_similar"] + counts["rows"], similar))
+    return diverse
 
 
 @diversify.expects

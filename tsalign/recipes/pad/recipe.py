@@ -43,7 +43,7 @@ def pad(run: Run, cfg: PADConfig) -> None:
     base = policy = run.model(cfg.policy, "policy")
     scorers = teacher_scorers(cfg, run.model(cfg.teacher, "teacher"))
     prompts = run.stage("prompts", load_prompts, cfg.data, cfg.evaluation.sets, policy)
-    exam = Exam(run, cfg, base)
+    exam = Exam(run, cfg, base, tokens_of=base)
     for it in run.iterations(cfg.iterations):
         # Sampling, and the selection of diverse responses.
         sampled = it.stage("candidates", sample, policy, portion(prompts, it.number, cfg.data), cfg.sampling)

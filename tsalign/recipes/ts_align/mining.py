@@ -10,11 +10,12 @@ from tsalign.common.progress import unseen
 from tsalign.common.seeds import derive
 from tsalign.common.storage import atomic
 from tsalign.data.pairs import best_and_worst, preference_of, random_pair
-from tsalign.data.shards import Row, Shard, iterate, take_counts
+from tsalign.data.shards import Row, Shard, iterate, read_counts, take_counts
 from tsalign.data.workers import map_shards
 from tsalign.recipes.ts_align.config import MiningConfig
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, at_most, expected, times
+from tsalign.runs.report import mostly, warn
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.scoring import Item, Scorer, items
@@ -86,6 +87,9 @@ def mine(
     with atomic(stage.out / "preferences.jsonl") as path, path.open("w") as file:
         for row in iterate([preferences], ["prompt", "chosen", "rejected"]):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    counts = read_counts(preferences)
+    ties = f"of the pairs are ties of the {asked.who if asked else 'student'} and dropped; see mining.tie_margin."
+    warn(stage.out, *mostly(counts["tied"], counts["tied"] + counts["rows"], ties))
     return preferences
 
 
