@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import resolve
 from tsalign.config import RunConfig, override, read_yaml, run_name, validate
@@ -32,10 +30,11 @@ def load(config: str | Path | dict[str, Any], overrides: dict[str, Any]) -> RunC
     return validate(find(content["recipe"]).config_type, content, source)
 
 
-def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> RunSummary:
+def run(config: str | Path | dict[str, Any] | RunConfig, *, retry_failed: bool = False, **overrides: Any) -> RunSummary:
     """Run a config to its end, resuming a run of the same name.
 
     Args:
+        retry_failed: ask again also for failed rows that were answered badly, in stages that are not done.
         overrides: keys with `__` for dots: `tune__beta=0.2`.
 
     Returns:
@@ -45,9 +44,9 @@ def run(config: str | Path | dict[str, Any] | RunConfig, **overrides: Any) -> Ru
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     loaded = config if isinstance(config, RunConfig) else load(config, dotted)
     name = name_of(loaded)
-    active = Run(loaded, name)
+    active = Run(loaded, name, retry_failed)
     if not active.finished():
-        with active.open(), ray_session():
+        with active.open(ray_session):
             find(loaded.recipe).function(active, loaded)
     return summarise_run(active.dir)
 
@@ -57,11 +56,14 @@ def name_of(config: RunConfig) -> str:
     return config.run or f"{find(config.recipe).name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def resume(name: str, storage: str = "runs") -> RunSummary:
+def resume(name: str, storage: str = "runs", retry_failed: bool = False) -> RunSummary:
     """Resume a run from its own `config.yaml`.
 
+    Args:
+        retry_failed: as for `run`.
+
     Raises:
-        TsalignError: no such run, or not the name of one.
+        TsalignError: no such run, not the name of one, or its config is damaged.
     """
     try:
         run_name(name)
@@ -70,4 +72,4 @@ def resume(name: str, storage: str = "runs") -> RunSummary:
     path = resolve(storage) / name / "config.yaml"
     if not path.exists():
         raise TsalignError(f"run {name}: {path} does not exist; `tsalign runs --storage {storage}` lists all runs.")
-    return run({**yaml.safe_load(path.read_text()), "storage": storage})
+    return run({**read_yaml(path), "run": name, "storage": storage}, retry_failed=retry_failed)

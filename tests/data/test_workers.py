@@ -133,3 +133,67 @@ def test_seconds_by_phase_add_up_over_passes(source: Dataset, make_stage: Make) 
     assert sum(once.values()) <= time.monotonic() - began + 0.04  # each is rounded to hundredths
     map_shards(replace(stage, out=stage.out / "again"), source, Refusing, {"where": ""}, ONE)
     assert stage.phases["load"] >= once["load"] + 0.3
+
+
+class Moody:
+    """Fails the rows whose number is in `unanswered` or `bad` as such; keeps the others; counts what it was asked."""
+
+    def __init__(self, unanswered: tuple[int, ...] = (), bad: tuple[int, ...] = (), down_at: str = "") -> None:
+        self.unanswered, self.bad, self.down_at = unanswered, bad, down_at
+
+    def __call__(self, rows: list[Row], shard: str) -> Shard:
+        down = shard == self.down_at
+        failed = [
+            {"prompt_id": row["prompt_id"], "reason": "moody", "answered": row["number"] in self.bad and not down}
+            for row in rows
+            if down or row["number"] in (*self.unanswered, *self.bad)
+        ]
+        lost = {row["prompt_id"] for row in failed}
+        kept = [row for row in rows if row["prompt_id"] not in lost]
+        return Shard(kept, failed, {"asked": len(rows)}, "the teacher is down" if down else "")
+
+
+@pytest.fixture
+def numbered(tmp_path: Path, ray_session: None) -> Dataset:
+    rows = ({"prompt_id": f"p{number}", "number": number} for number in range(12))
+    write_rows(UPath(tmp_path) / "source", rows, shard_size=5)
+    return Dataset(str(tmp_path / "source"), "source")
+
+
+def numbers(data: Dataset) -> list[int]:
+    return sorted(row["number"] for row in iterate([data]))
+
+
+def test_only_rows_without_an_answer_are_asked_again(numbered: Dataset, make_stage: Make) -> None:
+    stage, log = make_stage()
+    arguments = {"unanswered": (1, 7), "bad": (8,)}
+    with pytest.raises(TsalignError, match=r"3 of 12 rows failed, more than max_failed_fraction = 0\.01") as caught:
+        map_shards(stage, numbered, Moody, arguments, ONE)
+    assert "--retry-failed" in str(caught.value)
+    before = {shard.name: shard.read_bytes() for shard in Dataset(str(stage.out), "").shards()}
+    with pytest.raises(TsalignError, match="1 of 12 rows failed"):
+        map_shards(stage, numbered, Moody, {}, ONE)
+    assert log["asked"] == 12 + 2
+    made = map_shards(replace(stage, max_failed_fraction=0.1), numbered, Moody, {}, ONE)
+    assert numbers(made) == [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11]
+    after = {shard.name: shard.read_bytes() for shard in made.shards()}
+    assert [name for name in before if before[name] == after[name]] == ["part-00002.parquet"]
+    (kept,) = (stage.quarantine / "part-00001.jsonl").read_text().splitlines()
+    assert '"p8"' in kept
+
+
+def test_rows_answered_badly_are_asked_again_on_demand(numbered: Dataset, make_stage: Make) -> None:
+    stage, log = make_stage()
+    with pytest.raises(TsalignError, match="2 of 12 rows failed"):
+        map_shards(stage, numbered, Moody, {"bad": (0, 11)}, ONE)
+    made = map_shards(replace(stage, retry_failed=True), numbered, Moody, {}, ONE)
+    assert (numbers(made), log["asked"], log["failed"]) == (list(range(12)), 12 + 2, 0)
+
+
+def test_a_pass_that_must_stop_commits_what_it_has(numbered: Dataset, make_stage: Make) -> None:
+    stage, log = make_stage()
+    with pytest.raises(TsalignError, match=r"^the teacher is down$"):
+        map_shards(stage, numbered, Moody, {"down_at": "part-00001.parquet"}, ONE)
+    assert (stage.out / "part-00001.parquet").exists()
+    made = map_shards(stage, numbered, Moody, {}, ONE)
+    assert (numbers(made), log["asked"]) == (list(range(12)), 12 + 5)

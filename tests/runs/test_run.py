@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import shutil
+import signal
+import time
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any
 
+import psutil
 import pytest
 import yaml
+from test_lease import hold
 from upath import UPath
 
 import tsalign
 from tsalign.common.errors import TsalignError
-from tsalign.common.storage import append_line, atomic, drop_cut_line, read_lines, write_json
-from tsalign.config import RunConfig
-from tsalign.runs.artifacts import Dataset, Model, fingerprint, model_from
+from tsalign.common.storage import append_line, atomic, read_lines, write_json
+from tsalign.config import ResourceConfig, RunConfig, SamplingConfig
+from tsalign.runs.artifacts import Dataset, Model, content_fingerprint, fingerprint, model_from
+from tsalign.runs.interrupts import Terminated
 from tsalign.runs.ledger import Ledger
-from tsalign.runs.run import Run
+from tsalign.runs.run import Cancelled, Run
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import StageFunction, measuring, stage_function
 from tsalign.runs.status import status
@@ -153,13 +158,61 @@ def test_a_failed_stage_keeps_its_partial_work(tmp_path: Path) -> None:
     assert "no luck" in run.ledger.last("one")["error"]
 
 
-def test_errors_of_overlapping_stages_are_raised(tmp_path: Path) -> None:
+@stage_function("waits")
+def waits(stage: Stage, file: str) -> Dataset:
+    """Waits for a file for as long as a test lasts."""
+    deadline = time.monotonic() + 60
+    while not Path(file).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return write(stage, "late")
+
+
+def test_errors_of_overlapping_stages_end_what_runs_meanwhile(tmp_path: Path) -> None:
     run = Run(config(tmp_path), "r")
     with pytest.raises(ValueError, match="beside"), run.open():
-        future = run.overlap(run.stage, "one", fails, "beside")
-        assert text(run.stage("two", write, "b")) == "b"
-    assert future.done()
+        run.overlap(run.stage, "one", fails, "beside")
+        run.stage("two", waits, str(tmp_path / "never"))
     assert status(run.dir) == "failed"
+    assert [entry for entry in run.ledger.entries if entry.get("run")][-1]["error"] == "ValueError: beside"
+    (tmp_path / "never").touch()
+
+
+def test_a_stage_that_is_not_waited_for_fails_the_run_too(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), "r")
+    with pytest.raises(ValueError, match="beside"), run.open():
+        run.overlap(run.stage, "one", fails, "beside")
+    assert status(run.dir) == "failed"
+
+
+def test_no_stage_begins_once_the_run_has_ended(tmp_path: Path) -> None:
+    def chain(run: Run) -> None:
+        run.stage("one", waits, str(tmp_path / "go"))
+        run.stage("two", write, "never")
+
+    run = Run(config(tmp_path), "r")
+    with pytest.raises(KeyboardInterrupt), run.open():
+        beside = run.overlap(chain, run)
+        while run.ledger.last("one") is None:
+            time.sleep(0.01)
+        (tmp_path / "go").touch()
+        raise KeyboardInterrupt
+    assert isinstance(beside.exception(), Cancelled)
+    assert run.ledger.last("two") is None
+    (last,) = [entry for entry in run.ledger.entries if entry.get("run") not in (None, "started")]
+    assert (last["run"], last["error"]) == ("stopped", "Ctrl-C")
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), "r")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), run.open():
+        run.overlap(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        run.stage("two", waits, str(tmp_path / "never"))
+    assert status(run.dir) == "stopped"
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert run.ledger.run_state()["error"] == "SIGTERM"
+    (tmp_path / "never").touch()
 
 
 def test_statuses(tmp_path: Path) -> None:
@@ -170,21 +223,12 @@ def test_statuses(tmp_path: Path) -> None:
     with Run(config(tmp_path), "r").open():
         pass
     assert status(run.dir) == "done"
-    ledger = Ledger(run.dir / "ledger.jsonl")
-    ledger.append(run="started", pid=os.getppid(), host=socket.gethostname())
-    assert status(run.dir) == "running"
-    with pytest.raises(TsalignError, match="run r is already running"), Run(config(tmp_path), "r").open():
-        pass
-    ledger.append(run="started", pid=2**22 - 3, host=socket.gethostname())
+    Ledger(run.dir / "ledger.jsonl").append(run="started")
     assert status(run.dir) == "stopped"
-
-
-def test_another_hosts_run_is_known_by_its_heartbeat(tmp_path: Path) -> None:
-    ledger = Ledger(UPath(tmp_path) / "ledger.jsonl")
-    ledger.append(run="started", pid=1, host="elsewhere")
-    assert status(UPath(tmp_path)) == "stopped"
-    (tmp_path / "heartbeat").write_text("99999999999")
-    assert status(UPath(tmp_path)) == "running"
+    hold(run.dir, psutil.Process().parent())
+    assert status(run.dir) == "running"
+    with pytest.raises(TsalignError, match=r"run r is already running: process \d+ on .* drives it"), run.open():
+        pass
 
 
 def test_the_run_directory_tells_its_config_and_origin(tmp_path: Path) -> None:
@@ -197,15 +241,100 @@ def test_the_run_directory_tells_its_config_and_origin(tmp_path: Path) -> None:
     assert (metrics["stage"], metrics["characters"]) == ("one", 1)
 
 
-def test_a_ledger_cut_in_a_line_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", ['{"stage": "tw', "\x00\x00\x00", '{"stage": "two"\n', "[1]\n", '"x"\n'])
+def test_a_ledger_cut_in_its_last_line_goes_on(cut: str, tmp_path: Path) -> None:
     path = UPath(tmp_path) / "ledger.jsonl"
-    append_line(path, {"stage": "one"})
+    append_line(path, {"stage": "one", "state": "done"})
     with path.open("a") as file:
-        file.write('{"stage": "tw')
-    assert read_lines(path) == [{"stage": "one"}]
-    drop_cut_line(path)
+        file.write(cut)
+    assert [entry["stage"] for entry in read_lines(path)] == ["one"]
     Ledger(path).append(stage="three", state="done")
     assert [entry["stage"] for entry in read_lines(path)] == ["one", "three"]
+
+
+@pytest.mark.parametrize("line", [b"{", b"", b"\xff\xfe", b"null", b"[]"])
+def test_a_ledger_damaged_elsewhere_says_where(line: bytes, tmp_path: Path) -> None:
+    path = UPath(tmp_path) / "ledger.jsonl"
+    path.write_bytes(b'{"stage": "one"}\n' + line + b'\n{"stage": "two"}\n')
+    with pytest.raises(TsalignError, match=r"ledger.jsonl:2: not a JSON object"):
+        Ledger(path)
+
+
+def test_errors_with_what_utf8_cannot_hold_are_recorded(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), "r")
+    with pytest.raises(ValueError, match="\udc80"), run.open():
+        run.stage("one", fails, "bad byte \udc80")
+    assert "bad byte" in Ledger(run.dir / "ledger.jsonl").last("one")["error"]
+
+
+def test_a_run_whose_ledger_is_gone_is_not_begun_anew(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), "r")
+    with run.open():
+        next(run.iterations(1)).stage("one", write, "a")
+    run.ledger.path.unlink()
+    with pytest.raises(TsalignError, match=r"ledger\.jsonl is gone, but .* is there"), run.open():
+        pass
+
+
+def test_what_is_not_whole_any_more_is_made_again(tmp_path: Path) -> None:
+    for spoil in (lambda path: path.unlink(), lambda path: path.write_text("cut")):
+        run = Run(config(tmp_path), "r")
+        with run.open():
+            made = run.stage("one", write, "a")
+        assert run.finished()
+        spoil(Path(made.path) / "text")
+        assert not run.finished()
+        shutil.rmtree(made.path)
+    with (again := Run(config(tmp_path), "r")).open():
+        assert text(again.stage("one", write, "a")) == "a"
+    assert again.ledger.entries[-3]["anew"].endswith("one is not whole any more")
+
+
+def test_a_renamed_run_goes_on_in_its_folder(tmp_path: Path) -> None:
+    with Run(config(tmp_path), "r").open() as _:
+        pass
+    run = Run(config(tmp_path), "r")
+    with run.open():
+        run.stage("one", write, "a")
+    (tmp_path / "r").rename(tmp_path / "s")
+    with (moved := Run(config(tmp_path), "s")).open():
+        made = moved.stage("one", write, "a")
+    assert (made.path, text(made)) == (str(tmp_path / "s" / "one"), "a")
+
+
+@stage_function("reads")
+def reads(stage: Stage, settings: ResourceConfig, note: str, place: str) -> Dataset:
+    return write(stage, Path(place).read_text())
+
+
+@reads.reads
+def _files(settings: ResourceConfig, note: str, place: str) -> dict[str, str]:
+    return {place: content_fingerprint([UPath(place)])}
+
+
+def test_a_stage_done_anew_says_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, told = tmp_path / "prompts.jsonl", []
+    for content, wait, note in (("a", 1, "x"), ("b", 1, "x"), ("b", 2, "x" * 200), ("b", 2, "y" * 200)):
+        place.write_text(content)
+        run = Run(config(tmp_path, resources={"wait_seconds": wait}), "r")
+        with run.open():
+            assert text(run.stage("one", reads, run.config.resources, note, str(place))) == content
+        told.append(next(e for e in reversed(run.ledger.entries) if e.get("state") == "started").get("anew"))
+    assert told[0] is None
+    assert told[1] == f"{place} changed"
+    assert told[2] == "resources.wait_seconds 1.0 -> 2.0, note changed"
+    assert told[3] == "note changed"
+    with run.open():
+        run.stage("one", reads, run.config.resources, note, str(place))
+    shown = capsys.readouterr().err
+    assert "done anew: note changed" in shown
+    assert ["·", "one", "done", "before"] in [line.split() for line in shown.splitlines()]
+
+
+@pytest.mark.parametrize("key", ["gpu_memory", "batch_tokens"])
+def test_keys_of_how_work_is_done_are_no_input(key: str) -> None:
+    half = SamplingConfig().model_copy(update={key: getattr(SamplingConfig(), key) / 2})
+    assert fingerprint(half) == fingerprint(SamplingConfig()) != fingerprint(SamplingConfig(max_model_len=7))
 
 
 @pytest.mark.parametrize("root", ["memory://bucket/runs", "{tmp}"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from fsspec.core import split_protocol
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
+
+logger = logging.getLogger("tsalign")
 
 # Protocol of a URI -> our extra that installs its filesystem.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -73,30 +76,82 @@ def atomic(path: UPath) -> Iterator[UPath]:
             temporary.unlink()
 
 
+def create(path: UPath, content: bytes) -> bool:
+    """Write a file where there is none of that name; False, and nothing written, where there is one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if path.protocol:
+            path.fs.pipe_file(path.path, content, mode="create")
+        else:
+            with path.open("xb") as file:
+                file.write(content)
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_json(path: UPath, content: Any) -> None:
     """`content` as indented JSON at `path`, atomically."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def write_text(path: UPath, content: str) -> None:
+    """`content` at `path`, atomically; nothing is written where it is there already."""
+    if path.exists() and path.read_bytes() == content.encode("utf-8", "backslashreplace"):
+        return
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n")
+        temporary.write_bytes(content.encode("utf-8", "backslashreplace"))
 
 
 def append_line(path: UPath, content: dict[str, Any]) -> None:
     """One JSON line at the end of a file that only one process writes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
+    line = json.dumps(content, ensure_ascii=False, default=str) + "\n"
+    with path.open("ab") as file:
+        # A lone surrogate, which UTF-8 cannot hold, is written as its JSON escape.
+        file.write(line.encode("utf-8", "backslashreplace"))
 
 
 def read_lines(path: UPath) -> list[dict[str, Any]]:
-    """The JSON lines of a file; a last line that a crash cut short is left out."""
+    """The JSON objects of a file's lines; a last line that a crash cut short, or left half written, is left out.
+
+    Raises:
+        TsalignError: any other line is none; with file and line.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    lines = path.read_bytes().split(b"\n")
+    found = [_object(line) for line in lines[:-1]]
+    if found and found[-1] is None:
+        logger.warning("%s:%d: the last line is damaged, as a crash leaves it; going on without it", path, len(found))
+        found.pop()
+    if None in found:
+        raise TsalignError(
+            f"{path}:{found.index(None) + 1}: not a JSON object; the file is damaged. Restore it, or delete this line."
+        )
+    return [entry for entry in found if entry is not None]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def drop_cut_line(path: UPath) -> None:
-    """Remove what follows the last newline, so that the next append starts a line of its own."""
-    if path.exists() and not (text := path.read_text()).endswith("\n"):
-        path.write_text(text[: text.rfind("\n") + 1])
+    """Remove a last line that is no JSON object, or has no end, so that the next append starts a line of its own."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    kept = content[: content.rfind(b"\n") + 1]
+    start = kept.rfind(b"\n", 0, -1) + 1
+    if kept and _object(kept[start:]) is None:
+        kept = kept[:start]
+    if kept != content:
+        with atomic(path) as temporary:
+            temporary.write_bytes(kept)
 
 
 def remove(path: UPath) -> None:

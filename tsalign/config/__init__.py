@@ -13,7 +13,15 @@ from tsalign.config.base import (
     WritingConfig,
 )
 from tsalign.config.loading import override, parse_assignments, read_yaml, validate
-from tsalign.config.models import ConfigModel, EndpointConfig, ModelConfig, ServeConfig, TeacherConfig, WriterConfig
+from tsalign.config.models import (
+    OPERATIONAL,
+    ConfigModel,
+    EndpointConfig,
+    ModelConfig,
+    ServeConfig,
+    TeacherConfig,
+    WriterConfig,
+)
 from tsalign.config.training import (
     CustomTrainConfig,
     DPOTrainConfig,
@@ -27,6 +35,7 @@ from tsalign.config.training import (
 from tsalign.config.values import run_name
 
 __all__ = [
+    "OPERATIONAL",
     "AlignConfig",
     "ConfigModel",
     "CustomTrainConfig",

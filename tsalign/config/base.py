@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tsalign.config.models import ConfigModel
+from tsalign.config.models import OPERATIONAL, ConfigModel
 from tsalign.config.values import Gpus, RunName, gpus
 
 
@@ -25,7 +25,7 @@ class DataConfig(ConfigModel):
     eval_fraction: float = Field(
         0.0, ge=0, lt=1, description="Share of the prompts held out, by content hash, as the evaluation set `held_out`."
     )
-    max_bad_fraction: float = Field(
+    max_bad_fraction: Annotated[float, OPERATIONAL] = Field(
         0.01, ge=0, le=1, description="Share of the rows that may be malformed or too long before the run stops."
     )
     prompts_per_iteration: int | None = Field(
@@ -48,8 +48,12 @@ class EngineConfig(ConfigModel):
         ge=2,
         description="Tokens of prompt and completion together; prompts that leave no room become failed rows.",
     )
-    gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of a GPU's memory that vLLM may use.")
-    batch_tokens: int = Field(16384, ge=1, description="Tokens in one forward batch of the `hf` engine.")
+    gpu_memory: Annotated[float, OPERATIONAL] = Field(
+        0.9, gt=0, le=1, description="Share of a GPU's memory that vLLM may use."
+    )
+    batch_tokens: Annotated[int, OPERATIONAL] = Field(
+        16384, ge=1, description="Tokens in one forward batch of the `hf` engine."
+    )
 
 
 class SamplingConfig(EngineConfig):
@@ -161,6 +165,12 @@ class RunConfig(ConfigModel):
     )
     storage: str = Field("runs", description="Folder or URI (`s3://`, `gs://`) for runs; every node must reach it.")
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
+    max_failed_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of a stage's rows that may fail before the run stops; after raising it, resume.",
+    )
     resources: ResourceConfig = Field(ResourceConfig(), description="Where stages run.")
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
         ("tensorboard",), description="Where metrics go, besides `metrics.jsonl`."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from upath import UPath
 
 from tsalign.common import strict_yaml
 from tsalign.common.errors import TsalignError
@@ -16,7 +17,7 @@ C = TypeVar("C", bound=BaseModel)
 PLAIN_CHOICES = ("str", "list[str]")  # what pydantic calls those of a key that takes one text or several
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path | UPath) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from tsalign.config.blocks import leaves
 from tsalign.config.values import Gpus, Url
 
+# Marks keys of how work is done, and when it is given up: changing them invalidates nothing that was made.
+OPERATIONAL = "operational"
+
 
 class ConfigModel(BaseModel):
     """A block of the YAML. Unknown keys are errors; values cannot change after loading."""
@@ -114,9 +117,6 @@ class TeacherConfig(ModelConfig):
     max_batch_size: int = Field(256, ge=1, description="Sequences gathered into one dynamic batch.")
     max_pending: int = Field(8192, ge=1, description="Sequences waiting in a replica before it answers 429.")
     request_timeout: float = Field(120.0, gt=0, description="Seconds that a client waits for one answer.")
-    max_failed_fraction: float = Field(
-        0.01, ge=0, le=1, description="Share of the rows that may stay unscored before the run stops."
-    )
 
 
 class ServeConfig(ConfigModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from tsalign.common import registry
-from tsalign.config.models import ConfigModel
+from tsalign.config.models import OPERATIONAL, ConfigModel
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -18,7 +18,9 @@ class TrainConfig(ConfigModel):
     objective: str = Field(description="The loss to minimise.")
     epochs: float = Field(1.0, gt=0, description="Passes over the training examples; fractions are allowed.")
     batch_size: int = Field(64, ge=1, description="Examples per optimiser step, over all workers.")
-    batch_tokens: int = Field(16384, ge=1, description="Tokens, padding included, in one micro-batch of one worker.")
+    batch_tokens: Annotated[int, OPERATIONAL] = Field(
+        16384, ge=1, description="Tokens, padding included, in one micro-batch of one worker."
+    )
     max_length: int = Field(2048, ge=2, description="Tokens of the longest sequence; longer examples are dropped.")
     learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW, reached after the warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
@@ -31,17 +33,17 @@ class TrainConfig(ConfigModel):
     precision: Literal["bf16", "fp32"] = Field(
         "bf16", description="`bf16`: bfloat16 with float32 master weights; `fp32`: float32 throughout."
     )
-    gradient_checkpointing: bool = Field(
+    gradient_checkpointing: Annotated[bool, OPERATIONAL] = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third more time."
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         2, description="DeepSpeed ZeRO stage: what is partitioned over the workers (3: also the weights)."
     )
     offload_optimizer: bool = Field(False, description="Keep the optimiser's state in CPU memory.")
-    checkpoint_steps: int = Field(
+    checkpoint_steps: Annotated[int, OPERATIONAL] = Field(
         200, ge=1, description="Optimiser steps between checkpoints; an interrupted training repeats at most this many."
     )
-    max_failures: int = Field(
+    max_failures: Annotated[int, OPERATIONAL] = Field(
         2, ge=0, description="Worker failures that Ray Train recovers from by itself; one more fails the run."
     )
 

@@ -11,7 +11,7 @@ from tsalign.common.errors import TsalignError
 from tsalign.common.seeds import derive
 from tsalign.data.counting import count_rows
 from tsalign.data.shards import Row, write_rows
-from tsalign.data.sources import BadRow, read, to_messages
+from tsalign.data.sources import BadRow, contents, read, to_messages
 from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import ONE_TASK, PlannedStage
@@ -29,6 +29,11 @@ def load_preferences(stage: Stage, location: str) -> Dataset:
         TsalignError: no such file, or a malformed row; with file and line.
     """
     return in_one_task(stage, _load, location)
+
+
+@load_preferences.reads
+def _read_preferences(location: str) -> dict[str, str]:
+    return contents([location])
 
 
 @load_preferences.expects

@@ -16,7 +16,7 @@ from tsalign.data.chat import load_tokenizer
 from tsalign.data.counting import count_rows, count_sets
 from tsalign.data.intake import Intake, Prompt, parse
 from tsalign.data.shards import Row, write_rows
-from tsalign.data.sources import BadRow, absolute, read
+from tsalign.data.sources import BadRow, absolute, contents, read
 from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset, Model, fingerprint
 from tsalign.runs.plan import ONE_TASK, Amount, ExpectedDataset, PlannedStage, at_most, plus, times
@@ -39,6 +39,11 @@ def load_prompts(stage: Stage, data: DataConfig, sets: dict[str, str], policy: M
         TsalignError: a file is missing or has no prompts, too many rows are bad, or nothing is left.
     """
     return in_one_task(stage, _training, stage.quarantine, _anchored(data), _absolute(sets), policy, stage.seed)
+
+
+@load_prompts.reads
+def _read_prompts(data: DataConfig, sets: dict[str, str], policy: Model) -> dict[str, str]:
+    return contents([*_locations(data), *sets.values()])
 
 
 @load_prompts.expects
@@ -73,6 +78,11 @@ def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig
         )
     anchored = evaluation.model_copy(update={"sets": _absolute(evaluation.sets)})
     return in_one_task(stage, _evaluation, stage.quarantine, _anchored(data), anchored, policy)
+
+
+@load_evaluation.reads
+def _read_held_out(data: DataConfig, evaluation: EvaluationConfig, policy: Model | None) -> dict[str, str]:
+    return contents([*(_locations(data) if data.eval_fraction else []), *evaluation.sets.values()])
 
 
 @load_evaluation.expects

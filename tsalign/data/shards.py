@@ -16,17 +16,30 @@ from tsalign.common.storage import atomic, remove
 from tsalign.data.schema import to_table
 from tsalign.runs.artifacts import Dataset
 
-COUNTS = b"tsalign.counts"
+COUNTS, FAILED = b"tsalign.counts", b"tsalign.failed"
 Row = dict[str, Any]
 
 
 @dataclass
 class Shard:
-    """What a worker made of one shard: rows kept, rows that failed (each with `reason`), and sums to report."""
+    """What a worker made of one shard: rows kept, rows that failed, and sums to report.
+
+    Attributes:
+        failed: each with `prompt_id` and `reason`, and `answered: False` where no answer came at all, so that asking
+            again may help.
+        stop: why no further shard can be done; this one is committed first.
+    """
 
     rows: list[Row]
     failed: list[Row] = field(default_factory=list)
     counts: dict[str, float] = field(default_factory=dict)
+    stop: str = ""
+
+    def joined(self, more: Shard) -> Shard:
+        """Both together."""
+        counts = Counter(self.counts)
+        counts.update(more.counts)
+        return Shard(self.rows + more.rows, self.failed + more.failed, dict(counts), more.stop)
 
 
 def read_rows(shard: UPath, columns: list[str] | None = None) -> list[Row]:
@@ -45,10 +58,10 @@ def iterate(datasets: Iterable[Dataset], columns: list[str] | None = None) -> It
 
 
 def write_shard(path: UPath, shard: Shard) -> None:
-    """Commit a shard: Parquet under a temporary name, its counts in the footer, then the rename."""
-    table = to_table(shard.rows)
-    counts = {"rows": len(shard.rows), "failed": len(shard.failed), **shard.counts}
-    table = table.replace_schema_metadata({COUNTS: json.dumps(counts).encode()})
+    """Commit a shard: Parquet under a temporary name, its counts and failed rows in the footer, then the rename."""
+    counts = {**shard.counts, "rows": len(shard.rows), "failed": len(shard.failed)}
+    footer = {COUNTS: json.dumps(counts).encode(), FAILED: json.dumps(shard.failed).encode()}
+    table = to_table(shard.rows).replace_schema_metadata(footer)
     with atomic(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file, compression="zstd")
 
@@ -76,6 +89,24 @@ def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
         yield chunk
 
 
+def read_shard(path: UPath) -> Shard:
+    """A committed shard as it was written."""
+    footer = _footer(path)
+    return Shard(read_rows(path), json.loads(footer.get(FAILED, b"[]")), json.loads(footer[COUNTS]))
+
+
+def read_failed(path: UPath) -> list[Row]:
+    """The failed rows of a committed shard."""
+    failed: list[Row] = json.loads(_footer(path).get(FAILED, b"[]"))
+    return failed
+
+
+def _footer(path: UPath) -> dict[bytes, bytes]:
+    with path.open("rb") as file:
+        found: dict[bytes, bytes] = pq.read_schema(file).metadata
+        return found
+
+
 class Counting(Protocol):
     """A loaded scorer or an engine: it counts what it does."""
 
@@ -99,6 +130,5 @@ def read_counts(dataset: Dataset) -> dict[str, float]:
     """The sum of the counts in all shards' footers."""
     total: Counter[str] = Counter()
     for path in dataset.shards():
-        with path.open("rb") as file:
-            total.update(json.loads(pq.read_schema(file).metadata[COUNTS]))
+        total.update(json.loads(_footer(path)[COUNTS]))
     return dict(total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -15,6 +15,7 @@ from upath import UPath
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import builtin, is_builtin
 from tsalign.common.storage import resolve
+from tsalign.runs.artifacts import content_fingerprint
 
 COLUMNS = ("prompt", "messages", "instruction")
 ROLES = ("system", "user", "assistant")
@@ -66,6 +67,14 @@ def find_files(location: str) -> list[UPath]:
         if not _format(file):
             raise TsalignError(f"{file}: unknown format; {FORMATS}.")
     return sorted(files, key=str)
+
+
+def contents(locations: Iterable[str]) -> dict[str, str]:
+    """Each location -> a fingerprint of the files that it names; built-in rows are known by their name."""
+    return {
+        location: location if is_builtin(location) else content_fingerprint(find_files(location))
+        for location in sorted(set(locations))
+    }
 
 
 def read(locations: list[str]) -> Iterator[Record]:

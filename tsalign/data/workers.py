@@ -13,7 +13,7 @@ from tsalign.common.errors import TsalignError
 from tsalign.common.storage import append_line, remove
 from tsalign.config import Placement
 from tsalign.data.progress import Progress, shown
-from tsalign.data.shards import Row, Shard, read_counts, read_rows, write_shard
+from tsalign.data.shards import Row, Shard, read_counts, read_failed, read_rows, read_shard, write_shard
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.stage import Stage
 
@@ -34,22 +34,24 @@ def map_shards(
     worker: Callable[..., Worker],
     arguments: dict[str, Any],
     placement: Placement,
-    max_failed_fraction: float = 0.01,
 ) -> Dataset:
     """Run `worker(**arguments)` actors over the shards of `source` into `stage.out`, skipping committed shards.
 
+    Of committed ones, the rows that got no answer are done again, with `stage.retry_failed` all failed ones.
+
     Raises:
-        TsalignError: a worker raised it, or more than `max_failed_fraction` of the rows failed; the message shows
-            three of them.
+        TsalignError: a worker raised it, or more than `stage.max_failed_fraction` of the rows failed; the message
+            shows three of them.
     """
     output, shards = Dataset(str(stage.out), stage.fingerprint), source.shards()
-    committed = {path.name for path in output.shards()} & {path.name for path in shards}
+    names = {path.name for path in shards}
+    committed = {path.name for path in output.shards() if path.name in names and not _again(path, stage.retry_failed)}
     if len(committed) < len(shards):
         stage.wait_for(placement.replicas, placement.cpus, placement.actor_gpus)
         _run(stage, shards, committed, worker, arguments, placement)
     counts = read_counts(output)
     stage.log(counts)
-    _check_failures(stage, counts, max_failed_fraction)
+    _check_failures(stage, counts)
     return output
 
 
@@ -69,7 +71,14 @@ def _run(
     with shown(stage.bar, shards, committed) as progress:
         results = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             ShardActor,
-            fn_constructor_args=(worker, arguments, str(stage.out), str(stage.quarantine), progress),
+            fn_constructor_args=(
+                worker,
+                arguments,
+                str(stage.out),
+                str(stage.quarantine),
+                stage.retry_failed,
+                progress,
+            ),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(placement.replicas, len(missing))),
             num_cpus=placement.cpus,
@@ -93,9 +102,16 @@ class ShardActor:
     """
 
     def __init__(
-        self, worker: Callable[..., Any], arguments: dict[str, Any], out: str, quarantine: str, progress: Progress
+        self,
+        worker: Callable[..., Any],
+        arguments: dict[str, Any],
+        out: str,
+        quarantine: str,
+        retry_failed: bool,
+        progress: Progress,
     ) -> None:
         self.out, self.quarantine, self.progress, self.error = UPath(out), UPath(quarantine), progress, ""
+        self.retry_failed = retry_failed
         self.began = time.time()
         try:
             self.worker = worker(**arguments)
@@ -122,15 +138,33 @@ class ShardActor:
         """Work and commit; the seconds of both."""
         began = time.monotonic()
         self.progress.begin(path.name)
-        shard = self.worker(read_rows(path), path.name)
+        target = self.out / path.name
+        shard = self._redone(path, target) if target.exists() else self.worker(read_rows(path), path.name)
         worked = time.monotonic()
         bad = self.quarantine / path.with_suffix(".jsonl").name
         remove(bad)
         for row in shard.failed:
             append_line(bad, row)
-        write_shard(self.out / path.name, shard)
+        write_shard(target, shard)
         self.progress.end()
+        self.error = shard.stop
         return worked - began, time.monotonic() - worked
+
+    def _redone(self, path: UPath, target: UPath) -> Shard:
+        """The committed shard with those of its failed rows that are worth it done again."""
+        before, again = read_shard(target), _again(target, self.retry_failed)
+        before.failed = [row for row in before.failed if row["prompt_id"] not in again]
+        rows = [row for row in read_rows(path) if row["prompt_id"] in again]
+        return before.joined(self.worker(rows, path.name))
+
+
+def _again(shard: UPath, retry_failed: bool) -> set[str]:
+    """The `prompt_id` of the failed rows of a committed shard that are to be done again.
+
+    A row of which a part was kept is not: that part would be there twice.
+    """
+    wanted = {row["prompt_id"] for row in read_failed(shard) if retry_failed or not row.get("answered", True)}
+    return wanted - {row["prompt_id"] for row in read_rows(shard, ["prompt_id"])} if wanted else wanted
 
 
 def _account(stage: Stage, began: float, done: Sequence[Row]) -> None:
@@ -145,13 +179,15 @@ def _account(stage: Stage, began: float, done: Sequence[Row]) -> None:
     stage.spent("commit", max(commit.values()))
 
 
-def _check_failures(stage: Stage, counts: dict[str, float], limit: float) -> None:
-    failed, total = counts.get("failed", 0), counts.get("failed", 0) + counts.get("rows", 0)
+def _check_failures(stage: Stage, counts: dict[str, float]) -> None:
+    failed, limit = counts.get("failed", 0), stage.max_failed_fraction
+    total = failed + counts.get("rows", 0)
     if total == 0 or failed > limit * total:
         examples: list[str] = []
         for file in sorted(stage.quarantine.glob("*.jsonl"), key=str) if stage.quarantine.exists() else []:
             examples += [line[:300] for line in file.read_text().splitlines()[: 3 - len(examples)]]
         raise TsalignError(
-            f"{stage.name}: {failed:.0f} of {total:.0f} rows failed (limit {limit:.1%}); "
-            f"all are in {stage.quarantine}, the first are:\n  " + "\n  ".join(examples)
+            f"{stage.name}: {failed:.0f} of {total:.0f} rows failed, more than max_failed_fraction = {limit:g} allows. "
+            "What is done stays: raise the limit and resume; rows without an answer are asked again, those answered "
+            f"badly with --retry-failed. All are in {stage.quarantine}, the first are:\n  " + "\n  ".join(examples)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from upath import UPath
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import builtin, is_builtin
 from tsalign.common.storage import resolve
-from tsalign.config import EndpointConfig, ModelConfig
+from tsalign.config import OPERATIONAL, EndpointConfig, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,20 @@ def fingerprint(*parts: Any) -> str:
     Parts are plain data, pydantic models, dataclasses, or anything with a `fingerprint` attribute.
     """
     text = json.dumps([_plain(part) for part in parts], sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+
+
+def identity(config: BaseModel) -> dict[str, Any]:
+    """The keys of a config that say what is made, without those that only say how, or when to give up."""
+    described = type(config).model_fields
+    return {name: value for name, value in config if OPERATIONAL not in described[name].metadata}
 
 
 def _plain(part: Any) -> Any:
     if (known := getattr(part, "fingerprint", None)) is not None:
         return known
     if isinstance(part, BaseModel):
-        return _plain(part.model_dump(mode="json"))
+        return _plain(identity(part))
     if is_dataclass(part) and not isinstance(part, type):
         # Field by field: a part that has a fingerprint is represented by that alone.
         return [type(part).__name__, {item.name: _plain(getattr(part, item.name)) for item in fields(part)}]
@@ -157,10 +164,20 @@ def model_from(config: ModelConfig, role: str) -> Model:
     )
 
 
-def _folder_fingerprint(folder: UPath, sample: int = 1 << 20) -> str:
-    """Names, sizes, and the first and last MiB of every file: cheap on a 100 GB model."""
+def _folder_fingerprint(folder: UPath) -> str:
+    return content_fingerprint([file for file in folder.iterdir() if file.is_file()])
+
+
+def content_fingerprint(files: Iterable[UPath], sample: int = 1 << 20) -> str:
+    """Names, sizes, and the first and last MiB of every file: cheap on a 100 GB model.
+
+    Of files elsewhere, what their storage says of their content (ETag, time of change).
+    """
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted((f for f in folder.iterdir() if f.is_file()), key=lambda f: f.name):
+    for file in sorted(files, key=lambda f: f.name):
+        if file.protocol:
+            digest.update(f"{file.name}:{file.fs.ukey(file.path)}".encode())
+            continue
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as stream:

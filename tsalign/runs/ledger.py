@@ -13,18 +13,23 @@ from tsalign.common.storage import append_line, drop_cut_line, read_lines
 class Ledger:
     """`ledger.jsonl` of one run. Only the driver writes it.
 
-    Stage entries: {"stage", "state", "fingerprint", "inputs", "output", "seconds", "phases", "counts", "measures",
-    "time"}, with `phases` as `Stage` says; run entries: {"run": "started" | "done" | "failed" | "stopped", "pid",
-    "host", "time"}.
+    Stage entries: {"stage", "state", "fingerprint", "inputs", "anew", "output", "files", "seconds", "phases",
+    "counts", "measures", "time"}, with `phases` as `Stage` says; run entries: {"run": "started" | "done" | "failed" |
+    "stopped", "error", "pid", "host", "time"}.
+
+    Raises:
+        TsalignError: a line is damaged, other than the last one, which a crash may cut.
     """
 
     def __init__(self, path: UPath) -> None:
-        self.path = path
+        self.path, self._whole = path, False
         self.entries = read_lines(path)
 
     def append(self, **entry: Any) -> None:
         """Write one entry, stamped with the time."""
-        drop_cut_line(self.path)
+        if not self._whole:
+            drop_cut_line(self.path)
+            self._whole = True
         entry["time"] = round(time.time(), 3)
         append_line(self.path, entry)
         self.entries.append(entry)

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar, overload
 
 import yaml
+from rich.markup import escape
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
-from tsalign.common.storage import append_line, remove, resolve, write_json
+from tsalign.common.storage import append_line, remove, resolve, write_json, write_text
 from tsalign.common.versions import provenance
-from tsalign.config import EndpointConfig, ModelConfig, RunConfig
-from tsalign.runs import loggers
+from tsalign.config import EndpointConfig, ModelConfig, RunConfig, read_yaml
+from tsalign.runs import inventory, loggers
 from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint, writer_from
+from tsalign.runs.changes import changes, inputs_of
+from tsalign.runs.interrupts import Interrupts, Terminated
+from tsalign.runs.inventory import drop_damaged
+from tsalign.runs.lease import leased
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.plan import Plan
+from tsalign.runs.ray_session import end_lost_ray
 from tsalign.runs.reader import Reader
 from tsalign.runs.report import warnings_of
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import A, P, StageFunction
-from tsalign.runs.status import heartbeat, status
+from tsalign.runs.status import status
 from tsalign.runs.terminal import Bar, console, display
+from tsalign.runs.threads import Threads
+
+CLOSING_SECONDS = 10.0  # for threads to end once what they wait for is gone
+MADE = ("iterations", "prompts", "quarantine", "metrics.jsonl")  # what only stages make
 
 T = TypeVar("T")
 S = TypeVar("S", covariant=True)
@@ -48,54 +59,112 @@ class Serving(Protocol[S]):
         """In a plan: what stages would ask it with; what it would need is noted in `plan`."""
 
 
-class Run:
-    """The driver's handle on a run directory. Recipes call `stage` and `iterations`."""
+class Cancelled(Exception):
+    """The run has ended; a stage that was about to begin beside it does not."""
 
-    def __init__(self, config: RunConfig, name: str) -> None:
-        self.config, self.name = config, name
+
+def no_session(lost: Callable[[Exception], None]) -> AbstractContextManager[None]:
+    """For runs whose stages need no Ray, or one that is there already."""
+    return nullcontext()
+
+
+class Run:
+    """The driver's handle on a run directory. Recipes call `stage` and `iterations`.
+
+    Stages run in threads, so that the main one can end the run at any moment: on an error of any of them, on Ctrl-C,
+    on SIGTERM, and when Ray is lost.
+
+    Args:
+        retry_failed: when a stage resumes, ask again also for rows that were answered badly.
+    """
+
+    def __init__(self, config: RunConfig, name: str, retry_failed: bool = False) -> None:
+        self.config, self.name, self.retry_failed = config, name, retry_failed
         self.dir = resolve(config.storage) / name
         self.ledger = Ledger(self.dir / "ledger.jsonl")
-        self._lock = threading.Lock()
-        self._overlapping: list[Future[Any]] = []
+        self._lock = threading.RLock()
+        self._threads, self._interrupts = Threads(), Interrupts()
+        self._over, self._closed = False, threading.Event()
 
     def finished(self) -> bool:
-        """Whether this very config, wherever its storage is mounted, was run to its end."""
-        path = self.dir / "config.yaml"
-        done = status(self.dir) == "done" and {**yaml.safe_load(path.read_text()), "storage": self.config.storage}
-        return bool(done == self._content())
+        """Whether this very config, wherever its storage is mounted, was run to its end, and all of it is there."""
+        if status(self.dir) != "done":
+            return False
+        before = read_yaml(self.dir / "config.yaml")
+        whole = all(self._whole(entry) for entry in self.ledger.done().values())
+        return whole and {**before, "storage": self.config.storage} == self._content()
 
     def _content(self) -> dict[str, Any]:
         return {**self.config.model_dump(mode="json"), "run": self.name}
 
     @contextmanager
-    def open(self) -> Iterator[None]:
-        """Mark the run as running, keep its heartbeat, and record how it ended.
+    def open(
+        self, session: Callable[[Callable[[Exception], None]], AbstractContextManager[None]] = no_session
+    ) -> Iterator[None]:
+        """Hold the run's lease and a session of Ray, and record how the run ended.
+
+        However it ends, what overlaps ends with it: no stage begins any more, and those at work are cut off when the
+        session closes.
+
+        Args:
+            session: made with a function to call if it is lost.
 
         Raises:
-            TsalignError: another driver is running it.
+            TsalignError: another driver is running it, or its ledger is gone.
         """
-        if status(self.dir) == "running":
-            raise TsalignError(f"run {self.name} is already running in another process; stop that one first.")
-        self.dir.mkdir(parents=True, exist_ok=True)
-        (self.dir / "config.yaml").write_text(yaml.safe_dump(self._content(), sort_keys=False))
+        with self._interrupts.armed(), leased(self.dir, self._interrupts.interrupt):
+            self._begin()
+            try:
+                with session(self._lose), self._interrupts.armed(), display:
+                    try:
+                        yield
+                        self.wait()
+                    except BaseException as error:
+                        self._end(error)
+                        raise
+                self._end(None)
+            except BaseException as error:
+                self._end(error)
+                raise
+            finally:
+                self._closed.set()
+                self._threads.join(CLOSING_SECONDS)
+                for sink in self.sinks:
+                    sink.close()
+
+    def _begin(self) -> None:
+        self.ledger = Ledger(self.dir / "ledger.jsonl")
+        if not self.ledger.entries and (made := [one.name for one in self.dir.iterdir() if one.name in MADE]):
+            raise TsalignError(
+                f"run {self.name}: {self.ledger.path} is gone, but {made[0]} is there: what of it is finished cannot "
+                "be told any more. Restore the ledger, or choose another name for the run."
+            )
+        write_text(self.dir / "config.yaml", yaml.safe_dump(self._content(), sort_keys=False))
         write_json(self.dir / "provenance.json", provenance())
-        self.ledger.append(run="started", pid=os.getpid(), host=socket.gethostname())
+        self._record(run="started", pid=os.getpid(), host=socket.gethostname())
         self.sinks = loggers.open_sinks(self.config.loggers, self.dir, self.name)
-        try:
-            with heartbeat(self.dir), display, ThreadPoolExecutor() as self._threads:
-                yield
-                self.wait()
-        except KeyboardInterrupt:
-            self.ledger.append(run="stopped")
-            raise
-        except BaseException as error:
-            self.ledger.append(run="failed", error=f"{type(error).__name__}: {error}"[:2000])
-            raise
+
+    def _end(self, error: BaseException | None) -> None:
+        """Record how the run ended, the first time that it is called; no stage begins any more."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        if error is None:
+            self._record(run="done")
+        elif isinstance(error, KeyboardInterrupt):
+            self._record(run="stopped", error="SIGTERM" if isinstance(error, Terminated) else "Ctrl-C")
         else:
-            self.ledger.append(run="done")
-        finally:
-            for sink in self.sinks:
-                sink.close()
+            self._record(run="failed", error=f"{type(error).__name__}: {error}"[:2000])
+
+    def _lose(self, error: Exception) -> None:
+        """Ray is lost: calls to it may hang for a minute, and then abort the process. End the run before."""
+        self._end(error)
+        end_lost_ray()
+        self._interrupts.interrupt(error)
+        if not self._closed.wait(CLOSING_SECONDS):
+            print(error, file=sys.stderr, flush=True)
+            os._exit(2)
 
     @overload
     def model(self, config: ModelConfig, role: str) -> Model: ...
@@ -123,16 +192,14 @@ class Run:
     def overlap(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
         """Start `function` beside what follows; `result()` of what is returned waits for it.
 
-        For stages that need not wait for each other: Ray places what fits, the rest waits for resources.
+        For stages that need not wait for each other: Ray places what fits, the rest waits for resources. If it fails,
+        so does the stage that runs meanwhile, or the next one.
         """
-        future = self._threads.submit(function, *args, **kwargs)
-        self._overlapping.append(future)
-        return future
+        return self._threads.start(function, *args, **kwargs)
 
     def wait(self) -> None:
         """Wait for all that overlaps, and raise what it raised."""
-        for future in self._overlapping:
-            future.result()
+        self._threads.wait_for()
 
     def iterations(self, count: int) -> Iterator[Iteration]:
         """The rounds of a recipe, numbered from 1."""
@@ -158,10 +225,31 @@ class Run:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return self._in_turn(iteration, name, out, function, args, kwargs)
+        doing = self._threads.start(self._in_turn, iteration, name, out, function, args, kwargs)
+        self._threads.wait_for(doing)
+        return doing.result()
+
+    def _in_turn(
+        self,
+        iteration: int,
+        name: str,
+        out: UPath,
+        function: StageFunction[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         full = f"{iteration}/{name}" if iteration else name
-        known = fingerprint(function.name, function.version, self.config.seed, full, list(args), kwargs)
-        if (past := self._past(full, known, out)) is not None:
-            return past
+        files = function.files(*args, **kwargs)
+        known = fingerprint(function.name, function.version, self.config.seed, full, list(args), kwargs, files)
+        inputs = inputs_of(function.do, args, kwargs, self.config, files)
+        past = self.ledger.last(full)
+        if past and past["fingerprint"] == known and past["state"] == "done":
+            if self._whole(past):
+                console.print(f"[dim]· {full:<24} done before[/]", highlight=False)
+                return self._made(past)
+            drop_damaged(out)
         counts: dict[str, Any] = {}
 
         def log(metrics: dict[str, Any]) -> None:
@@ -180,18 +268,38 @@ class Run:
                 quarantine=self.dir / "quarantine" / full.replace("/", "-"),
                 resources=self.config.resources,
                 log=log,
+                max_failed_fraction=self.config.max_failed_fraction,
+                retry_failed=self.retry_failed,
                 bar=bar,
             )
-            return self._do(stage, counts, function, args, kwargs)
+            anew = self._clear(stage, past, function, inputs)
+            return self._do(stage, counts, function, args, kwargs, {"inputs": inputs, **anew})
 
-    def _past(self, name: str, known: str, out: UPath) -> Any:
-        """What the stage made before; None where it has to be done. What other inputs left behind is removed."""
-        past = self.ledger.last(name)
-        if past and past["fingerprint"] != known:
-            remove(out)
-        elif past and past["state"] == "done" and UPath(past["output"]["path"]).exists():
-            return _artifact(past["output"])
-        return None
+    def _clear(
+        self, stage: Stage, past: dict[str, Any] | None, function: StageFunction[..., Any], inputs: dict[str, Any]
+    ) -> dict[str, str]:
+        """Remove what other inputs left behind; why the stage is done anew, where it was begun or done before."""
+        if past is None or (past["fingerprint"] == stage.fingerprint and past["state"] != "done"):
+            return {}
+        if past["fingerprint"] == stage.fingerprint:
+            why = f"{stage.out} is not whole any more"
+        else:
+            remove(stage.out)
+            started = next(e for e in reversed(self.ledger.entries) if e.get("stage") == stage.name and "inputs" in e)
+            why = changes(started["inputs"], inputs) or f"the seed, or the version of {function.name}, changed"
+        console.print(f"[yellow]·[/] {stage.name:<24} done anew: {escape(why)}", highlight=False, soft_wrap=True)
+        return {"anew": why}
+
+    def _whole(self, entry: dict[str, Any]) -> bool:
+        """Whether all that a finished stage made is there."""
+        return inventory.take(UPath(self._made(entry).path)) == entry["files"]
+
+    def _made(self, entry: dict[str, Any]) -> Dataset | Model | Folder:
+        """What a finished stage made, wherever the run's folder is now."""
+        output = {**entry["output"], "path": str(self.dir / entry["output"]["path"])}
+        kind: Any = {"Dataset": Dataset, "Model": Model, "Folder": Folder}[output.pop("kind")]
+        made: Dataset | Model | Folder = kind(**output)
+        return made
 
     def _do(
         self,
@@ -200,20 +308,26 @@ class Run:
         function: StageFunction[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        begins: dict[str, Any],
     ) -> Any:
         """Do a stage, and record how it went."""
         known = {"stage": stage.name, "fingerprint": stage.fingerprint}
-        inputs = {f"{i}": _lineage(value) for i, value in enumerate(args)} | {k: _lineage(v) for k, v in kwargs.items()}
-        self._record(**known, state="started", inputs=inputs)
+        if self._over:
+            raise Cancelled(stage.name)
+        self._record(**known, state="started", **begins)
         start = time.monotonic()
         try:
             made = function(stage, *args, **kwargs)
         except BaseException as error:
-            self._record(**known, state="failed", seconds=_since(start), error=f"{error!r}"[:2000])
+            # Once the run has ended, what a stage raises is only how it was cut off.
+            how = {"state": "stopped"} if self._over else {"state": "failed", "error": f"{error!r}"[:2000]}
+            self._record(**known, **how, seconds=_since(start))
             raise
         seconds, output = _since(start), {"kind": type(made).__name__, **vars(made)}
+        output["path"] = str(output["path"]).removeprefix(f"{self.dir}/")
         told = {"counts": counts, "phases": stage.phases, "measures": function.measures}
-        self._record(**known, state="done", output=output, seconds=seconds, **told)
+        files = inventory.take(UPath(made.path))
+        self._record(**known, state="done", output=output, files=files, seconds=seconds, **told)
         console.print(_line(stage, seconds, counts), highlight=False, soft_wrap=True)
         for warning in warnings_of(stage.out):
             console.print(f"warning: {stage.name}: {warning}", style="yellow", markup=False, soft_wrap=True)
@@ -239,16 +353,6 @@ class Iteration:
         out = self.run.dir / "iterations" / str(self.number) / name
         made: A = self.run._stage(self.number, name, out, function, args, kwargs)
         return made
-
-
-def _artifact(output: dict[str, Any]) -> Dataset | Model | Folder:
-    kind: Any = {"Dataset": Dataset, "Model": Model, "Folder": Folder}[output["kind"]]
-    return kind(**{key: value for key, value in output.items() if key != "kind"})
-
-
-def _lineage(value: Any) -> Any:
-    known = getattr(value, "fingerprint", None)
-    return {"path": getattr(value, "path", None), "fingerprint": known} if known else fingerprint(value)
 
 
 def _since(start: float) -> float:

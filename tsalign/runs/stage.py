@@ -22,6 +22,9 @@ class Stage:
     """One step of an iteration while it runs. Output belongs in `out`; `work` is scratch that outlives an interruption.
 
     Attributes:
+        max_failed_fraction: share of its rows that may fail before it stops.
+        retry_failed: ask again, when it resumes, also for rows that were answered badly; those that got no answer
+            always are.
         bar: its line in the terminal.
         phases: seconds by phase, as the ledger has them: `start` until the first actor begins to load, `load` what
             it needs, `encode` the rows of a training, `work`, `commit` what was made. Of actors side by side, those
@@ -38,6 +41,8 @@ class Stage:
     quarantine: UPath
     resources: ResourceConfig
     log: Callable[[dict[str, Any]], None]
+    max_failed_fraction: float = 0.01
+    retry_failed: bool = False
     bar: Bar = field(default_factory=Bar)
     phases: dict[Phase, float] = field(default_factory=dict)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
@@ -28,6 +28,7 @@ class StageFunction(Generic[P, A]):
         self.name, self.version, self.measures = name, version, measures
         self.__doc__ = do.__doc__
         self._expect: Callable[Concatenate[PlannedStage, P], A] | None = None
+        self._reads: Callable[P, Mapping[str, str]] | None = None
 
     def __call__(self, stage: Stage, /, *args: P.args, **kwargs: P.kwargs) -> A:
         return self.do(stage, *args, **kwargs)
@@ -36,6 +37,15 @@ class StageFunction(Generic[P, A]):
         """Register the decorated function, which says what this stage would make and need, and does nothing."""
         self._expect = plan
         return plan
+
+    def reads(self, contents: Callable[P, Mapping[str, str]]) -> Callable[P, Mapping[str, str]]:
+        """Register the decorated function: each location of the user's that the stage reads -> its fingerprint."""
+        self._reads = contents
+        return contents
+
+    def files(self, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, str]:
+        """What `reads` says for these arguments; part of the stage's own fingerprint."""
+        return dict(self._reads(*args, **kwargs)) if self._reads else {}
 
     def expect(self, stage: PlannedStage, /, *args: P.args, **kwargs: P.kwargs) -> A:
         """What the stage would make; what it would need is noted in `stage`.

@@ -41,12 +41,11 @@ def generate(
     asking: Asking,
     engine: EngineConfig,
     placement: Placement,
-    max_failed_fraction: float = 0.01,
 ) -> Dataset:
     """Let `writer` answer what `asking` asks about every row of `data`.
 
     Raises:
-        TsalignError: more than `max_failed_fraction` of the rows failed; it shows three.
+        TsalignError: more than `stage.max_failed_fraction` of the rows failed; it shows three.
     """
     arguments: dict[str, Any] = {
         "writer": writer,
@@ -54,7 +53,7 @@ def generate(
         "engine": engine,
         "tensor_parallel": stage.resources.sample.tensor_parallel,
     }
-    return map_shards(stage, data, GenerationWorker, arguments, placement, max_failed_fraction)
+    return map_shards(stage, data, GenerationWorker, arguments, placement)
 
 
 class GenerationWorker:

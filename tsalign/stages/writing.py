@@ -43,7 +43,6 @@ def write(
     data: Dataset,
     writing: Writing,
     sampling: SamplingConfig,
-    max_failed_fraction: float = 0.01,
 ) -> Dataset:
     """Let `writer` answer `writing`'s prompts about every row of `data`, and keep what parses.
 
@@ -51,11 +50,11 @@ def write(
     quarantine with their reason and the raw text.
 
     Raises:
-        TsalignError: more than `max_failed_fraction` of the rows failed; it shows three.
+        TsalignError: more than `stage.max_failed_fraction` of the rows failed; it shows three.
     """
     asking = Questions(writing, sampling, derive(stage.seed, stage.iteration, stage.name))
     placement = _placement(writer, stage.resources)
-    written = generate(stage, writer, data, asking, sampling, placement, max_failed_fraction)
+    written = generate(stage, writer, data, asking, sampling, placement)
     counts = read_counts(written)
     limit = f"of the texts are cut at max_tokens: raise it; it is {sampling.max_tokens}."
     warn(stage.out, *mostly(counts.get("cut", 0), counts.get("completions", 0), limit))
@@ -69,7 +68,6 @@ def _expect_texts(
     data: Dataset,
     writing: Writing,
     sampling: SamplingConfig,
-    max_failed_fraction: float = 0.01,
 ) -> Dataset:
     """As if `writing` asked about each row once; who knows better says so by `needs_texts`."""
     needs_texts(stage, writer, sampling, {"texts": times(expected(data).rows, sampling.k)})

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tsalign.config.base import RunConfig, WritingConfig
-from tsalign.config.models import ConfigModel, ModelConfig
+from tsalign.config.models import OPERATIONAL, ConfigModel, ModelConfig
 from tsalign.config.training import DPOTrainConfig, SFTTrainConfig
 
 NonNegative = Annotated[int, Field(ge=0)]
@@ -22,7 +22,7 @@ class DraftConfig(ConfigModel):
     max_rounds: int = Field(
         10, ge=1, description="Rounds, each asking for the questions still missing; after the last one fewer will do."
     )
-    max_failed_fraction: float = Field(
+    max_failed_fraction: Annotated[float, OPERATIONAL] = Field(
         0.1, ge=0, le=1, description="Share of the teacher's texts that may fail to parse before the run stops."
     )
 

@@ -136,9 +136,14 @@ def _round(
     place: UPath = stage.work / f"round-{number}"
     if not (place / "asked").exists():
         write_rows(place / "asked", asked, shard_size=SHARD_SIZE)
-    within = replace(stage, out=place / "written", quarantine=stage.quarantine / f"round-{number}", log=lambda _: None)
-    prompts = Dataset(str(place / "asked"), stage.fingerprint)
-    return write(within, teacher, prompts, questions, writing, config.max_failed_fraction)
+    within = replace(
+        stage,
+        out=place / "written",
+        quarantine=stage.quarantine / f"round-{number}",
+        max_failed_fraction=config.max_failed_fraction,
+        log=lambda _: None,
+    )
+    return write(within, teacher, Dataset(str(place / "asked"), stage.fingerprint), questions, writing)
 
 
 def _add(found: dict[str, Row], rows: Any, task: Task, limit: int) -> Counter[str]:
@@ -219,7 +224,8 @@ def write_rationales(
         TsalignError: too many do.
     """
     at = writing.model_copy(update={"temperature": temperature})
-    return write(stage, teacher, questions, rationales, at, config.max_failed_fraction)
+    within = replace(stage, max_failed_fraction=config.max_failed_fraction)
+    return write(within, teacher, questions, rationales, at)
 
 
 @write_rationales.expects

@@ -44,9 +44,6 @@ class CITINGConfig(AlignConfig):
     teacher: WriterConfig = Field(description="The model that writes rubrics and revisions.")
     sampling: SamplingConfig = Field(SamplingConfig(k=1), description="How the policy writes.")
     writing: WritingConfig = Field(WritingConfig(), description="How the teacher writes.")
-    max_failed_fraction: float = Field(
-        0.01, ge=0, le=1, description="Share of the teacher's texts that may fail to parse before the run stops."
-    )
     rubrics: RubricsConfig = Field(RubricsConfig(), description="Categories and their rubrics.")
     passes: int = Field(
         1, ge=1, le=100, description="Times that a held-out draft is rewritten; each rewrite is judged."

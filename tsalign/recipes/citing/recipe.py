@@ -59,8 +59,7 @@ def citing(run: Run, cfg: CITINGConfig) -> None:
         else:
             drafts = it.stage("candidates", sample, policy, asked, cfg.sampling)
             revision = Revision(texts["citing_revise"], rewrite)
-            limit = cfg.max_failed_fraction
-            rows = it.stage("revisions", revise, teacher, drafts, revision, cfg.writing, limit)
+            rows = it.stage("revisions", revise, teacher, drafts, revision, cfg.writing)
         # Self-revision training: instruction, rubric and own answer -> revision.
         policy = it.stage("policy", train, policy, [rows], cfg.tune, "policy")
         if cfg.preference:

@@ -12,7 +12,7 @@ from tsalign.config import WritingConfig
 from tsalign.data.intake import parse
 from tsalign.data.pairs import preference
 from tsalign.data.shards import Row, Shard, read_counts
-from tsalign.data.sources import BadRow, Message, absolute, read
+from tsalign.data.sources import BadRow, Message, absolute, contents, read
 from tsalign.data.workers import map_shards
 from tsalign.engines import Failed
 from tsalign.prompts.parsers import part
@@ -84,7 +84,6 @@ def revise(
     drafts: Dataset,
     revision: Revision,
     writing: WritingConfig,
-    max_failed_fraction: float,
 ) -> Dataset:
     """The teacher's revision of every completion; logs how much it changed.
 
@@ -94,7 +93,7 @@ def revise(
     Raises:
         TsalignError: more of the teacher's texts than allowed do not parse.
     """
-    made = write(stage, teacher, drafts, revision, writing, max_failed_fraction)
+    made = write(stage, teacher, drafts, revision, writing)
     counts = read_counts(made)
     stage.log(
         {
@@ -113,7 +112,6 @@ def _expect_revisions(
     drafts: Dataset,
     revision: Revision,
     writing: WritingConfig,
-    max_failed_fraction: float,
 ) -> Dataset:
     sets = expected(drafts)
     revisions = times(sets.rows, sets.completions)
@@ -159,6 +157,11 @@ def demonstrate(stage: Stage, prompts: Dataset, location: str, copies: int, rewr
     """
     arguments = {"location": absolute(location), "copies": copies, "rewrite": rewrite}
     return map_shards(stage, prompts, DemonstrateWorker, arguments, stage.resources.mine)
+
+
+@demonstrate.reads
+def _read_demonstrations(prompts: Dataset, location: str, copies: int, rewrite: str | None = None) -> dict[str, str]:
+    return contents([location])
 
 
 @demonstrate.expects

@@ -17,7 +17,7 @@ from tsalign.common.storage import append_line, drop_cut_line, read_lines, remov
 from tsalign.config import WritingConfig
 from tsalign.data.intake import parse
 from tsalign.data.shards import Row, iterate, write_rows
-from tsalign.data.sources import BadRow, Message, absolute, read
+from tsalign.data.sources import BadRow, Message, absolute, contents, read
 from tsalign.data.tasks import in_one_task
 from tsalign.prompts.parsers import part
 from tsalign.prompts.templates import render
@@ -44,6 +44,11 @@ def categorise(stage: Stage, prompts: Dataset, config: RubricsConfig) -> Dataset
         TsalignError: a prompt has no category in the file that `config.categories` names.
     """
     return in_one_task(stage, _categorise, prompts, config, stage.seed, placement=stage.resources.score)
+
+
+@categorise.reads
+def _read_categories(prompts: Dataset, config: RubricsConfig) -> dict[str, str]:
+    return {} if config.categories in ("set", "cluster") else contents([config.categories])
 
 
 @categorise.expects
@@ -151,12 +156,12 @@ def write_rubrics(
     keys = [fingerprint(teacher, template, writing, row["instructions"]) for row in rows]
     asked = {row["prompt_id"]: key for row, key in zip(rows, keys) if key not in known}
     if asked:
-        remove(stage.work)
-        write_rows(stage.work / "asked", (row for row in rows if row["prompt_id"] in asked), shard_size=SHARD_SIZE)
+        if not (stage.work / "asked").exists():
+            write_rows(stage.work / "asked", (row for row in rows if row["prompt_id"] in asked), shard_size=SHARD_SIZE)
         drop_cut_line(cache)
-        within = replace(stage, out=stage.work / "written")
+        within = replace(stage, out=stage.work / "written", max_failed_fraction=0.0)
         questions = Dataset(str(stage.work / "asked"), stage.fingerprint)
-        for row in iterate([write(within, teacher, questions, RubricWriting(template), writing, 0.0)]):
+        for row in iterate([write(within, teacher, questions, RubricWriting(template), writing)]):
             known[asked[row["prompt_id"]]] = row["rubric"]
             append_line(cache, {"key": asked[row["prompt_id"]], "rubric": row["rubric"]})
         remove(stage.work)
