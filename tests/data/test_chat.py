@@ -74,6 +74,32 @@ def test_prefix_property(tokenizer: PreTrainedTokenizerBase, turns: list[str], s
         assert decode(tokenizer, response) == reply.strip()
 
 
+GEMMA = (  # its end of a turn is not the tokenizer's end token
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<turn_end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("tokenizer", [TOY, BYTES, byte_tokenizer(GEMMA)], ids=["toy", "chatml", "gemma"])
+@pytest.mark.parametrize("reply", ["1", "cat dog", "im_end", " add 1 and 2", "assistant\n"])
+def test_a_reply_that_was_cut_ends_with_its_last_character(tokenizer: PreTrainedTokenizerBase, reply: str) -> None:
+    prompt, ended = encode_pair(tokenizer, USER, reply)
+    same, cut = encode_pair(tokenizer, USER, reply, cut=True)
+    assert (same, cut) == (prompt, ended[: len(cut)])
+    assert decode(tokenizer, cut).replace(" ", "") == reply.strip().replace(" ", "")
+    assert sampled_or_encoded(tokenizer, USER, reply, None, None, cut=True) == (prompt, cut)
+    assert sampled_or_encoded(tokenizer, USER, reply, [1], [2, 3], cut=True) == ([1], [2, 3])
+
+
+def test_a_cut_reply_of_nothing_is_its_end() -> None:
+    assert encode_pair(BYTES, USER, " ", cut=True) == encode_pair(BYTES, USER, "")
+
+
+def test_a_template_that_rewrites_a_reply_stops_before_its_end_token() -> None:
+    shouting = byte_tokenizer(CHATML.replace("m.content", "m.content | upper"))
+    assert decode(shouting, encode_pair(shouting, USER, "pig", cut=True)[1]) == "PIG"
+
+
 def test_what_follows_the_end_token_is_left_out() -> None:
     _, response = encode_pair(BYTES, USER, " three \n")
     assert BYTES.decode(response) == "three<|im_end|>"

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsalign.data.pairs import best_and_worst, preference, preference_of, random_pair
+from tsalign.data.pairs import best_and_worst, preference, preference_of, random_pair, was_cut
 
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9)
 
@@ -77,10 +77,15 @@ def test_a_preference_has_what_both_sides_came_from(data: st.DataObject) -> None
 
 def test_a_preference_is_what_trl_reads() -> None:
     prompt = [{"role": "user", "content": "q"}]
-    assert preference("p", "s", prompt, "yes", "no") == {
+    sides = ({"text": "yes", "finish": "stop"}, {"text": "no", "finish": "length"})
+    made = preference("p", "s", prompt, *sides)
+    assert (was_cut(made, "chosen"), was_cut(made, "rejected")) == (False, True)
+    assert made == {
         "prompt_id": "p",
         "set": "s",
         "prompt": prompt,
         "chosen": [{"role": "assistant", "content": "yes"}],
         "rejected": [{"role": "assistant", "content": "no"}],
+        "chosen_finish": "stop",
+        "rejected_finish": "length",
     }

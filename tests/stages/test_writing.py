@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -14,7 +14,7 @@ from tsalign.common.seeds import derive
 from tsalign.config import SamplingConfig
 from tsalign.data.shards import Row, Shard, read_counts, read_rows, write_shard
 from tsalign.data.sources import Message
-from tsalign.engines import Failed, open_engine, request_from
+from tsalign.engines import Completion, Failed, open_engine, request_from
 from tsalign.prompts.parsers import Unparsed
 from tsalign.prompts.templates import render
 from tsalign.runs.artifacts import Dataset, Model
@@ -34,10 +34,10 @@ class Echo:
     def prompts(self, row: Row) -> list[list[Message]]:
         return [render(self.template, word=row["word"], number=number) for number in (1, 2)]
 
-    def read(self, row: Row, answers: list[str]) -> Written:
+    def read(self, row: Row, answers: Sequence[Completion]) -> Written:
         if row["word"] in self.refused:
             raise Unparsed(f"nobody may say {row['word']}")
-        rows = [{"prompt_id": f"{row['prompt_id']}-{i}", "answer": answer} for i, answer in enumerate(answers)]
+        rows = [{"prompt_id": f"{row['prompt_id']}-{i}", "answer": answer.text} for i, answer in enumerate(answers)]
         return Written(rows, counts={"answers": len(answers)})
 
 

@@ -51,11 +51,12 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -
 
 
 def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, messages: list[Message], completion: str
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], completion: str, cut: bool = False
 ) -> tuple[list[int], list[int]]:
     """Token ids of a prompt, and of the reply that follows it, which ends with the end token.
 
-    The completion is stripped, as `decode` does. What a template puts after the end token is left out.
+    The completion is stripped, as `decode` does. What a template puts after the end token is left out; after one that
+    was `cut` at its limit, everything is: it has no end. An empty one is always ended, as nothing else is left of it.
 
     Raises:
         TsalignError: the template writes the prompt differently once a reply follows.
@@ -65,6 +66,8 @@ def encode_pair(
     whole = _render(tokenizer, [*messages, reply], add_generation_prompt=False)
     if whole[: len(prompt)] != prompt:
         raise TsalignError(_mismatch(tokenizer, prompt, whole))
+    if cut and reply["content"]:
+        return prompt, _cut(tokenizer, [*messages, reply])[len(prompt) :]
     return prompt, _ended(whole[len(prompt) :], tokenizer.eos_token_id)
 
 
@@ -74,11 +77,12 @@ def sampled_or_encoded(
     completion: str,
     prompt_ids: list[int] | None,
     token_ids: list[int] | None,
+    cut: bool = False,
 ) -> tuple[list[int], list[int]]:
     """The sampled token ids of a prompt and its reply where both are known, otherwise those of `encode_pair`."""
     if prompt_ids and token_ids:
         return prompt_ids, token_ids
-    return encode_pair(tokenizer, messages, completion)
+    return encode_pair(tokenizer, messages, completion, cut)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -98,6 +102,19 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_gen
             f"chat_template: cannot render a conversation of {roles}: {error}; "
             "fix the template, or give the model another `chat_template`."
         ) from error
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
+    """Token ids of a conversation up to the last character of its last message."""
+    *prompt, reply = messages
+    begun, whole = (
+        str(tokenizer.apply_chat_template(shown, add_generation_prompt=asks, tokenize=False))
+        for shown, asks in ((prompt, True), (messages, False))
+    )
+    # A template that rewrites the reply leaves no other place to stop than before its own end.
+    start = whole.find(reply["content"], len(begun))
+    end = start + len(reply["content"]) if start >= 0 else whole.rindex(str(tokenizer.eos_token))
+    return list(tokenizer(whole[:end], add_special_tokens=False)["input_ids"])
 
 
 def _ended(response: list[int], eos: int) -> list[int]:

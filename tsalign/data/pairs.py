@@ -24,15 +24,26 @@ def random_pair(texts: Sequence[str], seed: int) -> tuple[int, int]:
     return one, two
 
 
-def preference(prompt_id: str, set_: str, prompt: Any, chosen: str, rejected: str) -> Row:
-    """The columns that every preference has, in TRL's conversational form."""
+def preference(prompt_id: str, set_: str, prompt: Any, chosen: Row, rejected: Row) -> Row:
+    """The columns that every preference has, in TRL's conversational form.
+
+    Args:
+        chosen, rejected: each with `text`, and `finish`: `stop`, or `length` where it was cut.
+    """
     return {
         "prompt_id": prompt_id,
         "set": set_,
         "prompt": prompt,
-        "chosen": [{"role": "assistant", "content": chosen}],
-        "rejected": [{"role": "assistant", "content": rejected}],
+        "chosen": [{"role": "assistant", "content": chosen["text"]}],
+        "rejected": [{"role": "assistant", "content": rejected["text"]}],
+        "chosen_finish": chosen["finish"],
+        "rejected_finish": rejected["finish"],
     }
+
+
+def was_cut(row: Row, side: str) -> bool:
+    """Whether the chosen or rejected side of a preference ended at `max_tokens`; files of others do not say."""
+    return row.get(f"{side}_finish") == "length"
 
 
 def preference_of(row: Row, nominees: Sequence[int], labels: Sequence[float], tie_margin: float) -> Row | None:
@@ -48,7 +59,7 @@ def preference_of(row: Row, nominees: Sequence[int], labels: Sequence[float], ti
     if labels[best] - labels[worst] <= tie_margin:
         return None
     return {
-        **preference(row["prompt_id"], row["set"], row["prompt"], chosen["text"], rejected["text"]),
+        **preference(row["prompt_id"], row["set"], row["prompt"], chosen, rejected),
         **{name: row[name] for name in ("prompt_ids", "writer", "sampling")},
         "chosen_ids": chosen["token_ids"],
         "rejected_ids": rejected["token_ids"],

@@ -13,6 +13,7 @@ from tsalign.common import registry
 from tsalign.common.errors import TsalignError
 from tsalign.common.progress import Advance, unseen
 from tsalign.config import EndpointConfig, ModelConfig
+from tsalign.data.pairs import was_cut
 from tsalign.engines import Failed
 from tsalign.runs.artifacts import Endpoint, Model, writer_from
 from tsalign.runs.plan import Amount, times
@@ -36,6 +37,7 @@ class Item(NamedTuple):
     Attributes:
         group: items of one call with the same number compete for one prompt; only comparative scorers look at it.
         row: what the item comes from, for scorers that need more than its text.
+        cut: whether the completion ended at `max_tokens`.
     """
 
     prompt: list[dict[str, str]]
@@ -44,6 +46,7 @@ class Item(NamedTuple):
     token_ids: list[int] | None = None
     group: int = 0
     row: Mapping[str, Any] = MappingProxyType({})
+    cut: bool = False
 
 
 class LoadedScorer(ABC):
@@ -142,10 +145,11 @@ def items(row: dict[str, Any], group: int = 0) -> list[Item]:
     """The completions of a candidate set, or chosen and rejected of a preference, in that order."""
     if "completions" in row:
         return [
-            Item(row["prompt"], c["text"], row.get("prompt_ids"), c["token_ids"], group, row)
+            Item(row["prompt"], c["text"], row.get("prompt_ids"), c["token_ids"], group, row, c["finish"] == "length")
             for c in row["completions"]
         ]
+    prompt, ids = row["prompt"], row.get("prompt_ids")
     return [
-        Item(row["prompt"], row[side][-1]["content"], row.get("prompt_ids"), row.get(f"{side}_ids"), group, row)
+        Item(prompt, row[side][-1]["content"], ids, row.get(f"{side}_ids"), group, row, was_cut(row, side))
         for side in ("chosen", "rejected")
     ]

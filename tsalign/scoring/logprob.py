@@ -62,7 +62,7 @@ class LogProbs(LoadedScorer):
 
     def _encoded(self, item: Item) -> tuple[list[int], list[int]]:
         known = (item.prompt_ids, item.token_ids) if self.scorer.sampled_tokens else (None, None)
-        return sampled_or_encoded(self.engine.tokenizer, item.prompt, item.completion, *known)
+        return sampled_or_encoded(self.engine.tokenizer, item.prompt, item.completion, *known, item.cut)
 
     def _reduced(self, logps: list[float] | None) -> float | None:
         if logps is None:

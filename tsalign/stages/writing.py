@@ -28,7 +28,7 @@ class Writing(Protocol):
     def prompts(self, row: Row) -> list[list[Message]]:
         """The conversations that the model answers, in order."""
 
-    def read(self, row: Row, answers: list[str]) -> Written:
+    def read(self, row: Row, answers: Sequence[Completion]) -> Written:
         """The rows that the answers make: `sampling.k` for each conversation, conversation by conversation.
 
         Raises:
@@ -106,17 +106,18 @@ class Questions:
     def read(self, row: Row, requests: list[Request], answers: Sequence[Completion | Failed]) -> Written:
         """What the texts make; a failed row with the texts where one is missing or nothing parses."""
         completions = [answer for answer in answers if isinstance(answer, Completion)]
-        written = self._parsed(row, [completion.text for completion in completions], answers)
+        written = self._parsed(row, completions, answers)
         tokens = sum(len(completion.token_ids) for completion in completions)
         cut = sum(completion.finish == "length" for completion in completions)
         counts = {"completions": len(completions), "completion_tokens": tokens, "cut": cut, **written.counts}
         return replace(written, counts=counts)
 
-    def _parsed(self, row: Row, texts: list[str], answers: Sequence[Completion | Failed]) -> Written:
+    def _parsed(self, row: Row, completions: list[Completion], answers: Sequence[Completion | Failed]) -> Written:
         failed = first_failure(answers)
         try:
             if failed is None:
-                return self.writing.read(row, texts)
+                return self.writing.read(row, completions)
         except Unparsed as error:
             failed = Failed(str(error))
-        return Written([], [failed.row(row["prompt_id"], text="\n---\n".join(texts)[:RAW_CHARACTERS])])
+        text = "\n---\n".join(completion.text for completion in completions)[:RAW_CHARACTERS]
+        return Written([], [failed.row(row["prompt_id"], text=text)])

@@ -15,6 +15,7 @@ from tsalign import api
 from tsalign.common.errors import TsalignError
 from tsalign.common.progress import Advance, unseen
 from tsalign.config import ModelConfig, WritingConfig
+from tsalign.data.pairs import was_cut
 from tsalign.data.shards import iterate, write_rows
 from tsalign.engines import Completion, Failed, Request
 from tsalign.prompts.parsers import Unparsed, questions
@@ -39,6 +40,11 @@ TEMPLATE = "{{ description }} {% for e in examples %}{{ e.question }}={{ e.ratio
 WRITING = WritingConfig(engine="hf", max_tokens=10, max_model_len=160)
 
 
+def said(*texts: str, finish: str = "stop") -> list[Completion]:
+    """What a teacher answered."""
+    return [Completion(text, [], finish) for text in texts]
+
+
 def test_drafts_are_read_and_malformed_ones_quarantined() -> None:
     drafting = QuestionWriting("{{ description }} {{ seeds[0].question }} {{ asked }}", 5)
     assert drafting.prompts(ROW) == [[{"role": "user", "content": "Add. 1 1 5"}]]
@@ -46,26 +52,28 @@ def test_drafts_are_read_and_malformed_ones_quarantined() -> None:
         "<Question_1><input>2  2</input><target>4</target></Question_1>"
         "<Question_2><input>3 3</input><target>6</Question_2>"
     )
-    written = drafting.read(ROW, [text])
+    written = drafting.read(ROW, said(text))
     assert [(row["question"], row["answer"]) for row in written.rows] == [("2 2", "4")]
     assert written.counts == {"malformed": 1}
     assert written.failed == [
         {"prompt_id": "7", "reason": "1 malformed of 2 questions", "answered": True, "text": text}
     ]
     with pytest.raises(Unparsed, match="no well-formed"):
-        drafting.read(ROW, ["what?"])
+        drafting.read(ROW, said("what?"))
 
 
 def test_rationales_keep_the_naive_prompt_whatever_the_technique() -> None:
     explaining = RationaleWriting("naive {{ question }}", {"sums": {"a": "A {{ question }}", "b": "B {{ question }}"}})
     row = {**ROW, "question": "2 2"}
     assert [prompt[0]["content"] for prompt in explaining.prompts(row)] == ["A 2 2", "B 2 2"]
-    written = explaining.read(row, ["so <ans>4</ans>", "no answer"])
+    written = explaining.read(row, said("so <ans>4</ans>", "no answer"))
     (made,) = written.rows
     assert made["prompt"] == [{"role": "user", "content": "naive 2 2"}]
     assert made["techniques"] == ["a"]
     assert [completion["text"] for completion in made["completions"]] == ["so <ans>4</ans>"]
     assert [row["reason"] for row in written.failed] == ["b: expected one <ans>...</ans>, found 0"]
+    (cut,) = explaining.read(row, said("so <ans>4</ans> and", "no answer", finish="length")).rows
+    assert cut["completions"][0]["finish"] == "length"
 
 
 class Scripted:
@@ -126,7 +134,7 @@ def test_the_toy_student_tells_telling_rationales_from_others() -> None:
     assert score.counts["tokens"] > score.counts["calls"] * 10
 
 
-def scored(prompt_id: str, scores: list[float], texts: list[str] | None = None) -> dict[str, Any]:
+def scored(prompt_id: str, scores: list[float], texts: list[str] | None = None, finish: str = "stop") -> dict[str, Any]:
     texts = texts or [f"{prompt_id}-{index}" for index in range(len(scores))]
     return {
         "prompt_id": prompt_id,
@@ -135,7 +143,7 @@ def scored(prompt_id: str, scores: list[float], texts: list[str] | None = None) 
         "question": f"q{prompt_id}",
         "answer": "1",
         "prompt": [{"role": "user", "content": "naive"}],
-        "completions": [{"text": text, "token_ids": None} for text in texts],
+        "completions": [{"text": text, "token_ids": None, "finish": finish} for text in texts],
         "score.student": scores,
     }
 
@@ -161,6 +169,8 @@ def test_rationale_pairs_take_best_and_worst_and_drop_ties() -> None:
     assert pair is not None
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("1-1", "1-3")
     assert pair["prompt"] == [{"role": "user", "content": "naive"}]
+    assert (pair["chosen_finish"], pair["rejected_finish"]) == ("stop", "stop")
+    assert was_cut(rationale_pair(scored("1", [0.2, 0.9], finish="length")), "chosen")
     assert rationale_pair(scored("1", [0.5, 0.5])) is None
     tie = rationale_pair(scored("1", [0.5, 0.5]), keep_ties=True)
     assert tie is not None

@@ -20,6 +20,7 @@ import tsalign
 from tsalign.common.errors import TsalignError
 from tsalign.config import ModelConfig, SamplingConfig, SFTTrainConfig, WritingConfig
 from tsalign.data.shards import Row, Shard, iterate, read_counts, read_rows, write_shard
+from tsalign.engines import Completion
 from tsalign.evaluation.procedures import Asked
 from tsalign.prompts import templates
 from tsalign.prompts.parsers import Unparsed
@@ -27,7 +28,7 @@ from tsalign.recipes import find
 from tsalign.recipes.citing.config import RubricsConfig
 from tsalign.recipes.citing.procedures import FOLDER, guided_by, rewritten
 from tsalign.recipes.citing.retrieval import Corpus, MeanPooling, TfIdf, match, unit
-from tsalign.recipes.citing.revision import Revision, conversation, demonstrate, prefer, replies, revise
+from tsalign.recipes.citing.revision import PreferWorker, Revision, conversation, demonstrate, prefer, replies, revise
 from tsalign.recipes.citing.rubrics import categorise, rubrics_from, write_rubrics
 from tsalign.recipes.citing.toy.rows import RUBRICS, teacher_rows
 from tsalign.runs.artifacts import Dataset, Folder, Model, model_from
@@ -187,8 +188,13 @@ ROW = {
     "rubric": "in order",
     "writer": "w",
     "prompt": [{"role": "system", "content": "be kind"}, *user("sort 2 1")],
-    "completions": [{"text": "2 1"}, {"text": "1 2"}],
+    "completions": [{"text": "2 1", "finish": "length"}, {"text": "1 2", "finish": "stop"}],
 }
+
+
+def said(*texts: str, finish: str = "stop") -> list[Completion]:
+    """What a teacher answered."""
+    return [Completion(text, [], finish) for text in texts]
 
 
 def test_revisions_become_rows_with_what_they_came_from() -> None:
@@ -197,26 +203,26 @@ def test_revisions_become_rows_with_what_they_came_from() -> None:
         "sort 2 1 in order 2 1",
         "sort 2 1 in order 1 2",
     ]
-    written = revision.read(ROW, ["1 2 ", "1 2"])
+    written = revision.read(ROW, said("1 2 ", "1 2"))
     first, second = written.rows
     assert first["prompt"] == [{"role": "system", "content": "be kind"}, *user("in order: 2 1")]
     assert (first["instruction"], first["draft"], first["completion"]) == (ROW["prompt"], "2 1", "1 2")
     assert (first["prompt_id"], second["prompt_id"]) == ("p-0", "p-1")
     assert first["distance"] == pytest.approx(2 / 3)  # two of three characters
     assert written.counts["unchanged"] == 1
-    assert Revision(revision.template, None).read(ROW, ["1", "2"]).rows[0]["prompt"] == ROW["prompt"]
+    assert Revision(revision.template, None).read(ROW, said("1", "2")).rows[0]["prompt"] == ROW["prompt"]
 
 
 def test_a_template_that_asks_for_a_tag_gets_it_or_refuses() -> None:
     ours = templates.texts(FOLDER)
     revision = Revision(ours["citing_revise"], ours["citing_rewrite"])
-    rows = revision.read(ROW, ["Sure! <revision>1 2</revision>", "<revision> 3 </revision>"]).rows
+    rows = revision.read(ROW, said("Sure! <revision>1 2</revision>", "<revision> 3 </revision>")).rows
     assert [row["completion"] for row in rows] == ["1 2", "3"]
     for bad in ("1 2", "<revision></revision>", "<revision>1</revision><revision>2</revision>"):
         with pytest.raises(Unparsed):
-            revision.read(ROW, ["<revision>1</revision>", bad])
+            revision.read(ROW, said("<revision>1</revision>", bad))
     with pytest.raises(Unparsed, match="nothing"):
-        Revision(SHORT, SHORT).read(ROW, [" ", "1"])
+        Revision(SHORT, SHORT).read(ROW, said(" ", "1"))
 
 
 def test_our_templates_show_instruction_rubric_and_answer() -> None:
@@ -234,11 +240,27 @@ def test_the_loss_is_on_the_revision_alone(models: dict[str, Model]) -> None:
     from tsalign.data.chat import load_tokenizer
 
     tokenizer = load_tokenizer(models["policy"])
-    (row, _) = Revision(SHORT, SHORT).read(ROW, ["1 2", "1 2"]).rows
+    (row, _) = Revision(SHORT, SHORT).read(ROW, said("1 2", "1 2")).rows
     example = SFT(SFTTrainConfig()).encode(row, tokenizer)
     (sequence,), (length,) = example.sequences, example.response_lengths
     assert tokenizer.decode(sequence[-length:]) == "1 2 <eos>"
     assert "in order | 2 1" in tokenizer.decode(sequence[:-length])
+
+
+def test_what_was_cut_has_no_end_to_learn(models: dict[str, Model]) -> None:
+    from tsalign.data.chat import load_tokenizer
+
+    tokenizer = load_tokenizer(models["policy"])
+    (row, _) = Revision(SHORT, SHORT).read(ROW, said("1 2", "1 2", finish="length")).rows
+    assert (row["finish"], row["draft_finish"]) == ("length", "length")
+    example = SFT(SFTTrainConfig()).encode(row, tokenizer)
+    assert tokenizer.decode(example.sequences[0][-example.response_lengths[0] :]) == "1 2"
+    shard = PreferWorker()([{**row, "prompt_id": "p"}], "part-00000.parquet")
+    assert (shard.rows[0]["chosen_finish"], shard.rows[0]["rejected_finish"]) == ("length", "length")
+    # Between tags a revision is whole, whatever came behind them.
+    ours = templates.texts(FOLDER)["citing_revise"]
+    (row, _) = Revision(ours, SHORT).read(ROW, said("<revision>1 2</revision> I", "<revision>1</revision>")).rows
+    assert row["finish"] == "stop"
 
 
 def test_teacher_revises_and_preferences_are_what_changed(

@@ -17,7 +17,7 @@ from tsalign.common.seeds import derive
 from tsalign.config import WritingConfig
 from tsalign.data.shards import Row, iterate, read_counts, write_rows
 from tsalign.data.sources import Message
-from tsalign.engines import Failed
+from tsalign.engines import Completion, Failed
 from tsalign.prompts import parsers as parsing
 from tsalign.prompts.parsers import Unparsed
 from tsalign.prompts.templates import render
@@ -44,9 +44,9 @@ class QuestionWriting:
         """One prompt a row."""
         return [question_prompt(self.template, row["description"], row["seeds"], self.asked)]
 
-    def read(self, row: Row, answers: list[str]) -> Written:
+    def read(self, row: Row, answers: Sequence[Completion]) -> Written:
         """A row of `prompt_id, task, description, question, answer` for every well-formed question."""
-        (text,) = answers
+        text = answers[0].text
         made, malformed = parsing.questions(text)
         if not made:
             raise Unparsed("no well-formed question")
@@ -188,19 +188,19 @@ class RationaleWriting:
         """One prompt a technique."""
         return [self._ask(template, row) for template in self.techniques[row["task"]].values()]
 
-    def read(self, row: Row, answers: list[str]) -> Written:
+    def read(self, row: Row, answers: Sequence[Completion]) -> Written:
         """A candidate set of the rationales that end in an answer, with `techniques` beside `completions`."""
         made, failed = [], []
-        for technique, text in zip(self.techniques[row["task"]], answers):
+        for technique, written in zip(self.techniques[row["task"]], answers):
             try:
-                parsing.answer(text)
-                made.append((technique, text))
+                parsing.answer(written.text)
+                made.append((technique, written))
             except Unparsed as error:
-                failed.append(Failed(f"{technique}: {error}").row(row["prompt_id"], text=text))
+                failed.append(Failed(f"{technique}: {error}").row(row["prompt_id"], text=written.text))
         candidates = {
             "prompt": self._ask(self.naive, row),
             "techniques": [technique for technique, _ in made],
-            "completions": [_completion(text) for _, text in made],
+            "completions": [_completion(written) for _, written in made],
         }
         return Written([{**row, **candidates}] if made else [], failed)
 
@@ -243,8 +243,8 @@ def _expect_rationales(
     return stage.derived(asked, completions=each)
 
 
-def _completion(text: str) -> Row:
-    return {"text": text, "token_ids": None, "finish": "stop", "seed": None, "temperature": None}
+def _completion(written: Completion) -> Row:
+    return {"text": written.text, "token_ids": None, "finish": written.finish, "seed": None, "temperature": None}
 
 
 def techniques(tasks: Sequence[Task], texts: Mapping[str, str]) -> RationaleWriting:

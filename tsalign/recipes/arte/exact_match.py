@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from tsalign.common.storage import write_json
 from tsalign.data.shards import Row, iterate
 from tsalign.data.sources import Message
+from tsalign.engines import Completion
 from tsalign.prompts import parsers
 from tsalign.prompts.templates import render
 from tsalign.recipes.arte.config import AnsweringConfig
@@ -47,11 +49,12 @@ class Answering:
             for count in self.shots
         ]
 
-    def read(self, row: Row, answers: list[str]) -> Written:
+    def read(self, row: Row, answers: Sequence[Completion]) -> Written:
         """The row with `shots`, `answers` and `correct`; an answer that does not parse is wrong, and counted."""
-        unparsed = sum(not _parses(text) for text in answers)
-        correct = [matches(text, row["answer"]) for text in answers]
-        made = {**row, "shots": list(self.shots), "answers": answers, "correct": correct}
+        texts = [answer.text for answer in answers]
+        unparsed = sum(not _parses(text) for text in texts)
+        correct = [matches(text, row["answer"]) for text in texts]
+        made = {**row, "shots": list(self.shots), "answers": texts, "correct": correct}
         return Written([made], counts={"unparsed": unparsed})
 
 

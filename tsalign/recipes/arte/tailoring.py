@@ -56,7 +56,8 @@ def rationale_pair(row: Row, keep_ties: bool = False, seed: int = 0) -> Row | No
 
     None if the student scores all equally; with `keep_ties`, two random different ones instead.
     """
-    texts, scores = [completion["text"] for completion in row["completions"]], row[SCORE]
+    made, scores = row["completions"], row[SCORE]
+    texts = [completion["text"] for completion in made]
     best, worst = best_and_worst(scores)
     if scores[best] == scores[worst]:
         if not keep_ties:
@@ -64,7 +65,7 @@ def rationale_pair(row: Row, keep_ties: bool = False, seed: int = 0) -> Row | No
         best, worst = random_pair(texts, derive(seed, row["prompt_id"]))
     if texts[best] == texts[worst]:
         return None
-    return preference(row["prompt_id"], row["task"], row["prompt"], texts[best], texts[worst])
+    return preference(row["prompt_id"], row["task"], row["prompt"], made[best], made[worst])
 
 
 def tagged_questions(questions: Iterable[Row]) -> str:
@@ -125,7 +126,8 @@ def _question_level(
         for number, (better, worse) in enumerate(made):
             name = f"{task.name}-{number}"
             prompt = question_prompt(template, task.description, show(task, drafts.shown, seed, name), drafts.asked)
-            rows.append(preference(name, task.name, prompt, tagged_questions(better), tagged_questions(worse)))
+            sides = ({"text": tagged_questions(side), "finish": "stop"} for side in (better, worse))
+            rows.append(preference(name, task.name, prompt, *sides))
     return {"rows": _written(out, rows), "tied_tasks": tied}
 
 
@@ -173,14 +175,15 @@ def _sft_rows(
 
 
 def _sft_row(row: Row, choice: Choice, template: str, seed: int) -> Row:
-    texts = [completion["text"] for completion in row["completions"]]
-    chosen = {
+    made = row["completions"]
+    choices = {
         "only": lambda: 0,
         "best": lambda: best_and_worst(row[SCORE])[0],
-        "random": lambda: random.Random(derive(seed, row["prompt_id"])).randrange(len(texts)),
+        "random": lambda: random.Random(derive(seed, row["prompt_id"])).randrange(len(made)),
     }
     prompt = render(template, description=row["description"], examples=[], question=row["question"])
-    return {"prompt_id": row["prompt_id"], "set": row["task"], "prompt": prompt, "completion": texts[chosen[choice]()]}
+    chosen, named = made[choices[choice]()], {"prompt_id": row["prompt_id"], "set": row["task"]}
+    return {**named, "prompt": prompt, "completion": chosen["text"], "finish": chosen["finish"]}
 
 
 def _by_task(dataset: Dataset) -> dict[str, list[Row]]:

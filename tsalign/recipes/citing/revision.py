@@ -14,7 +14,7 @@ from tsalign.data.pairs import preference
 from tsalign.data.shards import Row, Shard, read_counts
 from tsalign.data.sources import BadRow, Message, absolute, contents, read
 from tsalign.data.workers import map_shards
-from tsalign.engines import Failed
+from tsalign.engines import Completion, Failed
 from tsalign.prompts.parsers import part
 from tsalign.prompts.templates import render
 from tsalign.recipes.citing.retrieval import instruction
@@ -46,11 +46,13 @@ class Revision:
         """One question a completion."""
         return [conversation(self.template, row["prompt"], row["rubric"], draft) for draft in _drafts(row)]
 
-    def read(self, row: Row, answers: list[str]) -> Written:
+    def read(self, row: Row, answers: Sequence[Completion]) -> Written:
         """Rows with `prompt` and `completion` for supervised fine-tuning, and what they were made from."""
-        revisions = [part(self.template, "revision", answer) for answer in answers]
+        revisions = [part(self.template, "revision", answer.text) for answer in answers]
         pairs = list(zip(_drafts(row), revisions))
-        rows = [self._row(row, index, *pair) for index, pair in enumerate(pairs)]
+        # What stands between tags is whole, whatever was cut behind it.
+        ends = [made.finish if made.text.strip() == one else "stop" for made, one in zip(answers, revisions)]
+        rows = [self._row(row, index, *pair, ends[index]) for index, pair in enumerate(pairs)]
         counts = {
             "revisions": len(pairs),
             "unchanged": sum(draft == revision for draft, revision in pairs),
@@ -60,16 +62,18 @@ class Revision:
         }
         return Written(rows, counts=counts)
 
-    def _row(self, row: Row, index: int, draft: str, revision: str) -> Row:
+    def _row(self, row: Row, index: int, draft: str, revision: str, finish: str) -> Row:
         asked = conversation(self.rewrite, row["prompt"], row["rubric"], draft) if self.rewrite else row["prompt"]
         return {
             "prompt_id": f"{row['prompt_id']}-{index}",
             **{name: row[name] for name in ("set", "category", "rubric", "writer")},
             "instruction": row["prompt"],
             "draft": draft,
+            "draft_finish": row["completions"][index]["finish"],
             "distance": Levenshtein.normalized_distance(draft, revision),
             "prompt": asked,
             "completion": revision,
+            "finish": finish,
         }
 
 
@@ -140,8 +144,9 @@ class PreferWorker:
 
 
 def _preference(row: Row) -> Row:
-    made = preference(row["prompt_id"], row["set"], row["instruction"], row["completion"], row["draft"])
-    return {**made, "writer": row["writer"]}
+    revision = {"text": row["completion"], "finish": row.get("finish")}
+    draft = {"text": row["draft"], "finish": row.get("draft_finish")}
+    return {**preference(row["prompt_id"], row["set"], row["instruction"], revision, draft), "writer": row["writer"]}
 
 
 @stage_function("citing/demonstrate")

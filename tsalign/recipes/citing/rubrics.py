@@ -19,6 +19,7 @@ from tsalign.data.intake import parse
 from tsalign.data.shards import Row, iterate, write_rows
 from tsalign.data.sources import BadRow, Message, absolute, contents, read
 from tsalign.data.tasks import in_one_task
+from tsalign.engines import Completion
 from tsalign.prompts.parsers import part
 from tsalign.prompts.templates import render
 from tsalign.recipes.citing.config import RubricsConfig
@@ -128,9 +129,9 @@ class RubricWriting:
         """One question a category."""
         return [render(self.template, instructions=row["instructions"])]
 
-    def read(self, row: Row, answers: list[str]) -> Written:
+    def read(self, row: Row, answers: Sequence[Completion]) -> Written:
         """The category with its `rubric`."""
-        return Written([{"prompt_id": row["prompt_id"], "rubric": part(self.template, "rubric", answers[0])}])
+        return Written([{"prompt_id": row["prompt_id"], "rubric": part(self.template, "rubric", answers[0].text)}])
 
 
 @stage_function("citing/rubrics")

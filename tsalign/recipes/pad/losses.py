@@ -52,8 +52,9 @@ class PAD:
 
     def encode(self, row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example:
         """One sequence a response, with the teacher's scores as values."""
+        prompt, known = row["prompt"], row.get("prompt_ids")
         pairs = [
-            sampled_or_encoded(tokenizer, row["prompt"], made["text"], row.get("prompt_ids"), made["token_ids"])
+            sampled_or_encoded(tokenizer, prompt, made["text"], known, made["token_ids"], made["finish"] == "length")
             for made in row["completions"]
         ]
         return Example([p + r for p, r in pairs], [len(r) for _, r in pairs], list(row["score.teacher"]))

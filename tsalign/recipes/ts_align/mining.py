@@ -21,6 +21,8 @@ from tsalign.runs.stage_function import stage_function
 from tsalign.scoring import Item, Scorer, items
 from tsalign.scoring.stage import in_share
 
+EXPORTED = ["prompt", "chosen", "rejected", "chosen_finish", "rejected_finish"]
+
 
 def nominate(row: Row, strategy: str, seed: int) -> list[int]:
     """The candidates that become a pair, or that the teacher chooses from: best first where the student ranked."""
@@ -85,7 +87,7 @@ def mine(
     }
     preferences = map_shards(stage, candidates, MineWorker, arguments, stage.resources.mine)
     with atomic(stage.out / "preferences.jsonl") as path, path.open("w") as file:
-        for row in iterate([preferences], ["prompt", "chosen", "rejected"]):
+        for row in iterate([preferences], EXPORTED):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     counts = read_counts(preferences)
     ties = f"of the pairs are ties of the {asked.who if asked else 'student'} and dropped; see mining.tie_margin."

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tsalign.config import DPOTrainConfig
 from tsalign.data.chat import sampled_or_encoded
+from tsalign.data.pairs import was_cut
 from tsalign.data.tensors import response_logps
 from tsalign.training.examples import Batch, Example
 
@@ -32,9 +33,11 @@ def sequences(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[
 
     The tokens that the policy sampled where the row has them, else the texts through the chat template.
     """
-    known = row.get("prompt_ids")
+    prompt, known = row["prompt"], row.get("prompt_ids")
     pairs = [
-        sampled_or_encoded(tokenizer, row["prompt"], row[side][-1]["content"], known, row.get(f"{side}_ids"))
+        sampled_or_encoded(
+            tokenizer, prompt, row[side][-1]["content"], known, row.get(f"{side}_ids"), was_cut(row, side)
+        )
         for side in ("chosen", "rejected")
     ]
     return [prompt + response for prompt, response in pairs], [len(response) for _, response in pairs]

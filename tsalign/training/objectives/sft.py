@@ -16,7 +16,7 @@ from tsalign.training.examples import Batch, Example
 class SFT:
     """L = - sum_t log pi(y_t | x, y_<t) / tokens, over the response tokens of the whole step.
 
-    Rows: `prompt` (messages) and `completion` (text).
+    Rows: `prompt` (messages) and `completion` (text); no end is learnt of those whose `finish` is `length`.
     """
 
     model: Literal["causal"] = "causal"
@@ -29,7 +29,7 @@ class SFT:
 
     def encode(self, row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example:
         """Prompt + completion through the chat template."""
-        prompt, response = encode_pair(tokenizer, row["prompt"], row["completion"])
+        prompt, response = encode_pair(tokenizer, row["prompt"], row["completion"], row.get("finish") == "length")
         return Example([prompt + response], [len(response)], [0.0])
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
