@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import local_folder, text_or_file
+from tsalign.data import control_tokens
 from tsalign.data.sources import Message
 from tsalign.runs.artifacts import Model
 
@@ -43,6 +44,8 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
     """Token ids of a conversation up to where the assistant's reply begins.
+
+    Control tokens in what somebody wrote, such as an end token, are encoded as the text that they are.
 
     Raises:
         TsalignError: the template does not render these messages; some refuse a system message.
@@ -92,9 +95,10 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_generation_prompt: bool) -> list[int]:
     try:
+        messages, written = control_tokens.hide(tokenizer, messages)
         # The template writes the special tokens itself, and tokenizes without adding any.
-        return tokenizer.apply_chat_template(  # type: ignore[return-value]
-            messages, add_generation_prompt=add_generation_prompt, return_dict=False
+        rendered = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=add_generation_prompt, tokenize=not written, return_dict=False
         )
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
@@ -102,6 +106,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_gen
             f"chat_template: cannot render a conversation of {roles}: {error}; "
             "fix the template, or give the model another `chat_template`."
         ) from error
+    return control_tokens.encode(tokenizer, rendered, written) if written else rendered  # type: ignore[arg-type, return-value]
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:

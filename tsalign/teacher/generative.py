@@ -73,7 +73,7 @@ class GenerativeReplica:
 
     @api.post("/v1/completions", **guarded)
     async def complete(self, request: CompletionRequest) -> dict[str, Any]:
-        """`n` continuations of each prompt, prompt by prompt."""
+        """`n` continuations of each prompt, prompt by prompt. A prompt is raw: special tokens in it are such."""
         texts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
         with self.admission.admit(request.n * len(texts)):
             prompts = [self.writer.tokenizer(text).input_ids for text in texts]

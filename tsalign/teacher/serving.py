@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
@@ -27,7 +27,7 @@ class Body(BaseModel):
 class ChatMessage(Body):
     """One turn of a conversation."""
 
-    role: str
+    role: str = Field(pattern="^[a-z_]+$")  # templates build control tokens of it
     content: str
 
 
