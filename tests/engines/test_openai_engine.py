@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from fault_server import Reply, server
+from pydantic import SecretStr
 from test_writing import Echo
 
+from tsalign.common import http
 from tsalign.common.errors import TsalignError
 from tsalign.config import EndpointConfig, SamplingConfig
 from tsalign.engines import Completion, Failed, open_engine, request_from
@@ -72,7 +74,10 @@ def test_answers_keep_the_order_and_are_asked_once() -> None:
         ((200, b"<html>busy</html>"), "malformed answer: body: Invalid JSON"),
         ((200, b""), "malformed answer: body: Invalid JSON"),
         ((200, {"text": "a"}), "malformed answer: choices: Field required"),
-        ((200, said("a", usage=None)), "malformed answer: usage"),
+        (
+            (200, said("a", usage={"prompt_tokens": -1, "completion_tokens": 3})),
+            "malformed answer: usage.prompt",
+        ),
         ((200, said(5)), "malformed answer: choices.0.message.content"),
         ((200, said(None)), "no completion: finish_reason is stop"),
         ((200, said("", "error")), "no completion: finish_reason is error"),
@@ -123,14 +128,13 @@ def test_what_concerns_all_requests_stops_at_once(status: int) -> None:
         assert len(seen) < len(REQUESTS), "the rest is not asked"
 
 
-def test_one_request_that_never_succeeds_fails_alone() -> None:
+def test_one_request_that_never_succeeds_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def behave(n: int, body: dict[str, Any]) -> Reply:
         return (500, b"this one breaks me") if body["seed"] == 3 else echo(n, body)
 
+    monkeypatch.setattr(http, "BACKOFF", lambda _: 0.01)
     with server(behave) as (url, _):
-        asked = engine(url)
-        asked._client.patience = 0.5
-        made = asked.generate(REQUESTS)
+        made = engine(url).generate(REQUESTS)
     assert [isinstance(one, Completion) for one in made] == [True, True, True, False, True, True]
     assert isinstance(made[3], Failed)
     assert "the last: HTTP 500: this one breaks me" in made[3].reason
@@ -140,8 +144,7 @@ def test_one_request_that_never_succeeds_fails_alone() -> None:
 def test_endpoint_that_stays_down() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        asked = engine(f"http://127.0.0.1:{unused.getsockname()[1]}")
-        asked._client.patience = 0.3
+        asked = engine(f"http://127.0.0.1:{unused.getsockname()[1]}", patience=0.3)
         with pytest.raises(TsalignError, match=r"endpoint at \S+ is down: \d+ attempts .*ConnectError.*stays written"):
             asked.generate(REQUESTS)
 
@@ -151,7 +154,7 @@ def test_key_comes_from_the_environment_and_shows_nowhere(monkeypatch: pytest.Mo
     config = EndpointConfig(url="https://elsewhere/v1/", model="a-model", token_env="A_KEY")
     endpoint = writer_from(config, "teacher")
     assert isinstance(endpoint, Endpoint)
-    assert (endpoint.url, endpoint.token) == ("https://elsewhere/v1", "a-secret-of-the-tests")
+    assert (endpoint.url, endpoint.token) == ("https://elsewhere/v1", SecretStr("a-secret-of-the-tests"))
     assert "a-secret" not in f"{endpoint!r} {config!r}"
     monkeypatch.delenv("A_KEY")
     assert fingerprint(writer_from(config, "teacher")) == fingerprint(endpoint)

@@ -76,6 +76,34 @@ def test_cost_is_told_by_role_purpose_and_stage(tmp_path: Path) -> None:
     assert "2/policy" not in cost["stages"]
 
 
+@pytest.mark.parametrize(
+    ("counts", "tokens"),
+    [
+        ({"calls.judge": 3, "tokens.judge": 21.0}, 21),
+        ({"calls.judge": 3, "unreported.judge": 3}, None),
+        ({"calls.judge": 3, "unreported.judge": 1, "tokens.judge": 14}, None),
+        ({"calls.judge": 3}, None),
+        ({"calls.judge": 0}, 0),
+    ],
+)
+def test_tokens_that_nobody_reports_are_unknown_and_not_none(
+    counts: dict[str, float], tokens: int | None, tmp_path: Path
+) -> None:
+    folder = make_run(tmp_path, "demo", 1)
+    entries = [
+        synthetic.done("1/verdicts", 1.0, counts, True),
+        synthetic.done("1/more", 1.0, {"tokens.judge": 5}, True),
+    ]
+    with (folder / "ledger.jsonl").open("a") as ledger:
+        ledger.writelines(json.dumps({**entry, "time": 2000}) + "\n" for entry in entries)
+    total = None if tokens is None else tokens + 5
+    cost = json.loads(json.dumps(summarise_run(UPath(folder))))["cost"]
+    assert cost["stages"]["1/verdicts"]["judge"]["tokens"] == tokens
+    assert cost["measuring"]["judge"]["tokens"] == total
+    row = next(line for line in text(run_table(UPath(folder))).splitlines() if line.startswith("judge"))
+    assert row.split()[-1] == ("-" if total is None else str(total))
+
+
 def test_a_run_without_prompts_has_no_ratio(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "tasks", 0, recipe="arte", reporting=synthetic.arte)
     entry = synthetic.done("drafts", 1.0, {"calls.teacher": 30, "tokens.teacher": 4000})

@@ -10,6 +10,7 @@ import pytest
 from fault_server import Behaviour, server
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from test_openai_engine import said
 
 from tsalign.data.chat import encode_prompt, load_tokenizer
@@ -228,7 +229,7 @@ def test_names_of_judges(models: dict[str, Model], monkeypatch: pytest.MonkeyPat
         "https://elsewhere/v1",
         "org/judge",
         fingerprint("https://elsewhere/v1", "org/judge"),
-        "a-secret-of-the-tests",
+        SecretStr("a-secret-of-the-tests"),
         role="judge",
     )
     assert "a-secret" not in repr(remote)

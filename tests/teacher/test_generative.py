@@ -12,6 +12,7 @@ import httpx
 import pytest
 import ray
 from fault_server import Reply, server
+from pydantic import SecretStr
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import SamplingConfig, TeacherConfig
@@ -196,7 +197,7 @@ def test_engine_refused_by_the_service(teacher: Teacher) -> None:
     assert failed.reason.startswith("HTTP 400: ")
     assert "max_model_len is 128" in failed.reason
     assert isinstance(made, Completion)
-    wrong = Endpoint(**{**vars(teacher.endpoint()), "token": "another"})
+    wrong = Endpoint(**{**vars(teacher.endpoint()), "token": SecretStr("another")})
     with pytest.raises(TsalignError, match="refused the request: HTTP 401: missing or wrong bearer token"):
         OpenAIEngine(wrong, SAMPLING).generate(long)
 

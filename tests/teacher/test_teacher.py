@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
@@ -119,7 +120,7 @@ def test_overload_is_429_and_the_client_gets_through(teacher: Teacher, http: htt
     assert http.post("/v1/score", json=body(*ITEMS, *ITEMS)).status_code == 413
 
     url = teacher.client().url
-    patient = TeacherClient(url, TOKEN, "x", chunk=60, concurrency=8).load()
+    patient = TeacherClient(url, SecretStr(TOKEN), "x", chunk=60, concurrency=8).load()
     items = [Item(item.prompt, f"{item.completion} {n}") for n in range(4) for item in ITEMS]
     assert None not in patient(items)
 
@@ -168,9 +169,9 @@ def test_serve_forever_leaves_a_serve_that_runs_alone(teacher: Teacher) -> None:
 def test_only_the_model_identifies_a_teacher(models: dict[str, Model]) -> None:
     known = Teacher(TeacherConfig(model=models["student"].path)).fingerprint
     assert known == Teacher(TeacherConfig(model=models["student"].path, port=1234, gpus=1)).fingerprint
-    here, there = TeacherClient("http://a", "x", known), TeacherClient("http://b", None, known, chunk=1)
+    here, there = TeacherClient("http://a", SecretStr("x"), known), TeacherClient("http://b", None, known, chunk=1)
     assert fingerprint(here) == fingerprint(there)
-    assert fingerprint(here) != fingerprint(TeacherClient("http://a", "x", "another"))
+    assert fingerprint(here) != fingerprint(TeacherClient("http://a", SecretStr("x"), "another"))
 
 
 def test_running_teacher_is_not_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +180,7 @@ def test_running_teacher_is_not_deployed(monkeypatch: pytest.MonkeyPatch) -> Non
     teacher = Teacher(config)
     with teacher as client:
         pass
-    assert (client.url, client.token, client.request_timeout) == ("http://elsewhere:1/", TOKEN, 3)
+    assert (client.url, client.token, client.request_timeout) == ("http://elsewhere:1/", SecretStr(TOKEN), 3)
     assert client.fingerprint == teacher.fingerprint
     assert client.fingerprint != Teacher(config.model_copy(update={"model": "org/other"})).fingerprint
 
@@ -187,10 +188,10 @@ def test_running_teacher_is_not_deployed(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
     models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str | None]] = []
+    asked: list[tuple[str, SecretStr | None]] = []
 
     @contextmanager
-    def deployed(config: TeacherConfig, _model: Any, name: str, _route: str, token: str | None) -> Iterator[Any]:
+    def deployed(config: TeacherConfig, _model: Any, name: str, _route: str, token: SecretStr | None) -> Iterator[Any]:
         asked.append((config.host, token))
         yield service.Deployment(name, "http://x", token)
 

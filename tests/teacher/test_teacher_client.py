@@ -131,7 +131,7 @@ def after(attempt: int, failure: PassingFailure) -> RetryCallState:
 
 def test_the_server_says_how_long_to_wait() -> None:
     with server(lambda *_: (429, {}, {"Retry-After": "3"})) as (url, _):
-        client = RetryingClient("teacher", url, None, "", timeout=5)
+        client = RetryingClient(TeacherClient(url).service())
         with pytest.raises(PassingFailure) as failed:
-            client._attempt("/v1/score", {})
+            client._attempt("/v1/score", b"{}")
     assert 3 <= pause(after(1, failed.value)) <= 4.5

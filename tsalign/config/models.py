@@ -63,6 +63,9 @@ class EndpointConfig(ConfigModel):
     token_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the API key.")
     concurrency: int = Field(16, ge=1, description="Requests in flight per actor.")
     request_timeout: float = Field(120.0, gt=0, description="Seconds to wait for one answer.")
+    patience: float = Field(
+        1800.0, gt=0, description="Seconds without an answer after which the endpoint counts as down."
+    )
     max_spent_tokens: int | None = Field(
         None,
         ge=1,
@@ -117,6 +120,12 @@ class TeacherConfig(ModelConfig):
     max_batch_size: int = Field(256, ge=1, description="Sequences gathered into one dynamic batch.")
     max_pending: int = Field(8192, ge=1, description="Sequences waiting in a replica before it answers 429.")
     request_timeout: float = Field(120.0, gt=0, description="Seconds that a client waits for one answer.")
+    patience: float = Field(
+        1800.0,
+        gt=0,
+        description="Seconds without an answer after which the teacher counts as down; far more than its model needs "
+        "to load.",
+    )
 
 
 class ServeConfig(ConfigModel):

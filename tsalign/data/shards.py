@@ -17,6 +17,8 @@ from tsalign.data.schema import to_table
 from tsalign.runs.artifacts import Dataset
 
 COUNTS, FAILED = b"tsalign.counts", b"tsalign.failed"
+UNREPORTED = "unreported"  # calls of which the service does not say how many tokens they took
+ASKED = ("calls", "tokens", UNREPORTED)
 Row = dict[str, Any]
 
 
@@ -116,11 +118,11 @@ class Counting(Protocol):
 def take_counts(of: Counting, role: str, name: str) -> dict[str, float]:
     """What a loaded scorer or engine counted since it was last asked.
 
-    `calls.<role>` and `tokens.<role>` are what the model of a role was asked; anything else is `<name>_<what>`.
+    `calls.<role>`, `tokens.<role>` and `unreported.<role>` are what the model of a role was asked; anything else is
+    `<name>_<what>`.
     """
-    asked = ("calls", "tokens")
     taken: dict[str, float] = {
-        f"{what}.{role}" if what in asked else f"{name}_{what}": amount for what, amount in of.counts.items()
+        f"{what}.{role}" if what in ASKED else f"{name}_{what}": amount for what, amount in of.counts.items()
     }
     of.counts.clear()
     return taken

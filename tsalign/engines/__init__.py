@@ -61,10 +61,12 @@ class Failed(NamedTuple):
 
     Attributes:
         unanswered: no answer came at all: the service was down, or failed for this one; asking later may help.
+        down: the service is down, so that nothing more can be asked for now.
     """
 
     reason: str
     unanswered: bool = False
+    down: bool = False
 
     def row(self, prompt_id: str, **more: Any) -> dict[str, Any]:
         """The failed row that it makes of a row."""

@@ -9,17 +9,16 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tsalign.common.errors import TsalignError
-from tsalign.common.http import RetryingClient, Unanswered, explanation
+from tsalign.common.http import Answer, Refused, RetryingClient, Service, ServiceDown, Unanswered
 from tsalign.common.progress import Advance, unseen
 from tsalign.config import EngineConfig
+from tsalign.data.shards import UNREPORTED
 from tsalign.engines import Completion, Failed, Request
 from tsalign.runs.artifacts import Endpoint
 
-NOT_ABOUT_THE_REQUEST = (401, 404)
 SEEDS = 2**31  # some services take 32 bits only
 ADVICE = "Start it or correct its url, then resume the run: what is written stays written."
 
@@ -42,26 +41,27 @@ class Choice(BaseModel):
 class Usage(BaseModel):
     """Tokens read and written."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
 
 
 class ChatCompletion(BaseModel):
-    """What an answer has to hold, as far as we read it."""
+    """What an answer has to hold, as far as we read it; some services do not report `usage`."""
 
     choices: list[Choice]
-    usage: Usage
+    usage: Usage | None = None
 
 
 class OpenAIEngine:
     """`endpoint.concurrency` requests in flight; the same request is asked once.
 
     A completion carries no token ids: an endpoint shows text only. What is not a whole, well-formed answer becomes
-    `Failed`, never an empty text.
+    `Failed`, never an empty text. An endpoint that goes down leaves failures, so that nothing is lost of what it
+    wrote.
 
     Attributes:
-        counts: since they were last taken, `calls`: answers that were given, whether usable or not; and `tokens`: what
-            they cost, prompts and completions together.
+        counts: since they were last taken, `calls`: answers that were given, whether usable or not; `tokens`: what
+            they cost, prompts and completions together; and `unreported`: answers that do not say what they cost.
     """
 
     def __init__(self, endpoint: Endpoint, config: EngineConfig, tensor_parallel: int = 1) -> None:
@@ -70,16 +70,30 @@ class OpenAIEngine:
         self._spent_tokens = 0
         self._cache: dict[bytes, Completion] = {}
         self._lock = threading.Lock()
+        self._down: ServiceDown | None = None
         self._client = RetryingClient(
-            "endpoint", endpoint.url, endpoint.token, ADVICE, endpoint.request_timeout, proxies=endpoint.proxies
+            Service(
+                name="endpoint",
+                url=endpoint.url,
+                token=endpoint.token,
+                advice=ADVICE,
+                probe="/models",
+                timeout=endpoint.request_timeout,
+                patience=endpoint.patience,
+                proxies=endpoint.proxies,
+                application=endpoint.application,
+            )
         )
 
     def generate(self, requests: list[Request], done: Advance = unseen) -> list[Completion | Failed]:
         """One completion a request, in order; `done` hears of each as its answer comes.
 
         Raises:
-            TsalignError: the endpoint stays down, does not take the key, or has no such model.
+            TsalignError: the endpoint is down and has answered nothing of this; it does not take the key, has no such
+                model, or reports no tokens while `max_spent_tokens` limits them.
         """
+        self._down = None
+        self._client.wake()
         bodies = [self._body(request) for request in requests]
         keys = [_key(body) for body in bodies]
         unknown = {key: body for key, body in zip(keys, bodies) if key not in self._cache}
@@ -90,6 +104,8 @@ class OpenAIEngine:
             for key, answer in zip(unknown, pool.map(self._ask, unknown.values())):
                 answers[key] = answer
                 done(requested[key])
+        if self._down and unknown and not any(isinstance(answer, Completion) for answer in answers.values()):
+            raise self._down
         self._cache.update((key, answer) for key, answer in answers.items() if isinstance(answer, Completion))
         return [self._cache.get(key) or answers[key] for key in keys]
 
@@ -111,34 +127,46 @@ class OpenAIEngine:
             return Failed(
                 f"not asked: {self._spent_tokens} tokens are spent, max_spent_tokens is {limit}", unanswered=True
             )
+        if self._down:
+            return Failed(str(self._down), unanswered=True, down=True)
         try:
-            response = self._client.post("/chat/completions", body)
+            return self._read(self._client.post("/chat/completions", body))
+        except Refused as error:
+            return Failed(str(error))
         except Unanswered as error:
             return Failed(f"no answer: {error}", unanswered=True)
-        if not response.is_success:
-            said = f"HTTP {response.status_code}: {explanation(response)}"
-            if response.status_code in NOT_ABOUT_THE_REQUEST:
-                raise TsalignError(f"endpoint at {self.endpoint.url} refused the request: {said}")
-            return Failed(said)
-        return self._read(response)
+        except ServiceDown as error:
+            self._down = error
+            return Failed(str(error), unanswered=True, down=True)
 
-    def _read(self, response: httpx.Response) -> Completion | Failed:
+    def _read(self, answered: Answer) -> Completion | Failed:
         try:
-            answer = ChatCompletion.model_validate_json(response.content)
+            answer = ChatCompletion.model_validate_json(answered.content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "body"
-            return Failed(f"malformed answer: {where}: {first['msg']}: {response.text[:200]!r}")
-        with self._lock:
-            spent = answer.usage.prompt_tokens + answer.usage.completion_tokens
-            self.counts.update(calls=1, tokens=spent)
-            self._spent_tokens += spent
+            return Failed(f"malformed answer: {where}: {first['msg']}: {answered.text[:200]!r}")
+        self._count(answer.usage)
         if len(answer.choices) != 1:
             return Failed(f"malformed answer: {len(answer.choices)} choices instead of 1")
         text, finish = answer.choices[0].message.content, answer.choices[0].finish_reason
         if text is None or finish not in ("stop", "length"):
             return Failed(f"no completion: finish_reason is {finish}")
         return Completion(text.strip(), [], finish)
+
+    def _count(self, usage: Usage | None) -> None:
+        if usage is None and self.endpoint.max_spent_tokens is not None:
+            raise TsalignError(
+                f"endpoint at {self.endpoint.url} does not report the tokens that it spends, so max_spent_tokens "
+                "cannot be kept; remove that key."
+            )
+        with self._lock:
+            if usage is None:
+                self.counts.update({"calls": 1, UNREPORTED: 1})
+                return
+            spent = usage.prompt_tokens + usage.completion_tokens
+            self.counts.update(calls=1, tokens=spent)
+            self._spent_tokens += spent
 
 
 def _key(body: dict[str, Any]) -> bytes:

@@ -78,7 +78,7 @@ class EvaluationWorker:
         failed = add_scores(rows, "score.judge", self.judge) if known else self._side_by_side(rows, others)
         bad += [failure.row(rows[index]["prompt_id"]) for index, failure in failed.items()]
         verdicts = [_verdict(row, other) for index, (row, other) in enumerate(zip(rows, others)) if index not in failed]
-        return Shard(verdicts, bad, take_counts(self.judge, self.role, "judge"))
+        return Shard(verdicts, bad, take_counts(self.judge, self.role, "judge"), self.judge.stop)
 
     def _side_by_side(self, rows: list[Row], others: list[Row]) -> dict[int, Failed]:
         """`score.judge` of rows and others, each answer judged in one group with the other's of the same number."""

@@ -7,14 +7,15 @@ from typing import TypedDict
 
 from upath import UPath
 
+from tsalign.data.shards import UNREPORTED
 from tsalign.runs.ledger import Ledger
 
 
 class Spent(TypedDict):
-    """What was asked of one model: requests or items, and the tokens that it read and wrote."""
+    """What was asked of one model: requests or items, and the tokens that it read and wrote, None if unknown."""
 
     calls: int
-    tokens: int
+    tokens: int | None
 
 
 Roles = dict[str, Spent]
@@ -54,10 +55,13 @@ def cost_of_run(run_dir: UPath) -> Cost:
 def _by_role(counts: Mapping[str, float]) -> Roles:
     units = (name.partition(".") for name in counts)
     roles = dict.fromkeys(role for unit, _, role in units if role and unit in ("calls", "tokens"))
-    return {
-        role: {"calls": int(counts.get(f"calls.{role}", 0)), "tokens": int(counts.get(f"tokens.{role}", 0))}
-        for role in roles
-    }
+    return {role: {"calls": int(counts.get(f"calls.{role}", 0)), "tokens": _tokens(counts, role)} for role in roles}
+
+
+def _tokens(counts: Mapping[str, float], role: str) -> int | None:
+    """A sum that lacks some calls is not known."""
+    told = f"tokens.{role}" in counts or not counts.get(f"calls.{role}")
+    return int(counts.get(f"tokens.{role}", 0)) if told and not counts.get(f"{UNREPORTED}.{role}") else None
 
 
 def _total(stages: Iterable[Roles]) -> Roles:
@@ -65,5 +69,7 @@ def _total(stages: Iterable[Roles]) -> Roles:
     for roles in stages:
         for role, spent in roles.items():
             known = total.get(role, NOTHING)
-            total[role] = {"calls": known["calls"] + spent["calls"], "tokens": known["tokens"] + spent["tokens"]}
+            parts = known["tokens"], spent["tokens"]
+            tokens = None if None in parts else sum(part or 0 for part in parts)
+            total[role] = {"calls": known["calls"] + spent["calls"], "tokens": tokens}
     return total

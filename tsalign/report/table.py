@@ -120,7 +120,7 @@ def _cost(cost: Cost) -> list[RenderableType]:
     for role in roles:
         asked, measuring = cost["alignment"].get(role, NOTHING), cost["measuring"].get(role, NOTHING)
         each = f"{asked['calls'] / cost['prompts']:.2f}" if cost["prompts"] else "-"
-        spent = [f"{amount:,}" for amount in (asked["tokens"], measuring["calls"], measuring["tokens"])]
+        spent = [_amount(amount) for amount in (asked["tokens"], measuring["calls"], measuring["tokens"])]
         table.add_row(escape(role), f"{asked['calls']:,}", each, *spent)
     return ["", table] if roles else []
 
@@ -139,6 +139,10 @@ def _line(label: str, text: str) -> str:
 
 def _interval(low: float, high: float, in_percent: bool) -> str:
     return f"{100 * low:.1f} - {100 * high:.1f} %" if in_percent else f"{low:.3f} - {high:.3f}"
+
+
+def _amount(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
 
 
 def _score(number: float | None) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
+from tsalign.common.http import PATIENCE_SECONDS, TIMEOUT_SECONDS
 from tsalign.common.registry import builtin, is_builtin
 from tsalign.common.storage import resolve
+from tsalign.common.tokens import token_from
 from tsalign.config import OPERATIONAL, EndpointConfig, ModelConfig
 
 
@@ -71,26 +72,30 @@ class Endpoint:
         token: the key; it travels to actors in memory and is never written.
         concurrency: requests in flight, an actor.
         request_timeout: seconds to wait for one answer.
+        patience: seconds without an answer after which it counts as down.
         max_spent_tokens: tokens, of prompts and answers, after which an actor sends no more requests.
         proxies: use the proxies that the environment names (HTTP_PROXY etc.).
+        application: its name on Ray Serve, where a run of ours deployed it.
     """
 
     url: str
     model: str
     fingerprint: str
-    token: str | None = field(default=None, repr=False)
+    token: SecretStr | None = field(default=None, repr=False)
     concurrency: int = 16
-    request_timeout: float = 120.0
+    request_timeout: float = TIMEOUT_SECONDS
+    patience: float = PATIENCE_SECONDS
     max_spent_tokens: int | None = None
     proxies: bool = True
     role: str = ""
+    application: str = ""
 
 
 def writer_from(config: EndpointConfig | ModelConfig, role: str) -> Model | Endpoint:
     """The writer of a role: an endpoint with its key from the environment, or a model that our actors load.
 
     Raises:
-        TsalignError: as `model_from`.
+        TsalignError: as `model_from`; or the key cannot be sent.
     """
     if isinstance(config, ModelConfig):
         return model_from(config, role)
@@ -98,9 +103,10 @@ def writer_from(config: EndpointConfig | ModelConfig, role: str) -> Model | Endp
         url=config.url.rstrip("/"),
         model=config.model,
         fingerprint=fingerprint(config.url, config.model),
-        token=os.environ.get(config.token_env),
+        token=token_from(config.token_env),
         concurrency=config.concurrency,
         request_timeout=config.request_timeout,
+        patience=config.patience,
         max_spent_tokens=config.max_spent_tokens,
         role=role,
     )

@@ -57,6 +57,7 @@ class LoadedScorer(ABC):
             and others of the scorer's own.
         reasons: why items of the last call have no score, by index.
         unanswered: indices of those of them about which no answer came at all; asking later may help.
+        stop: why no more can be asked for now, after the last call: the service is down.
         report: called with the share of the items in work that got done since it was last called.
     """
 
@@ -65,6 +66,7 @@ class LoadedScorer(ABC):
         self.counts: Counter[str] = Counter()
         self.reasons: dict[int, str] = {}
         self.unanswered: set[int] = set()
+        self.stop = ""
 
     @abstractmethod
     def __call__(self, items: list[Item]) -> list[float | None]:

@@ -100,12 +100,13 @@ class Asked(LoadedScorer):
 
     def by_axis(self, items: list[Item]) -> list[dict[str, float] | None]:
         """What the scores are the means of: a value an axis. The mode `pair` has the one axis `preference`."""
-        self.reasons, self.unanswered = {}, set()
+        self.reasons, self.unanswered, self.stop = {}, set(), ""
         subjects = _ordered_pairs(items) if self.scorer.comparative else [(index,) for index in range(len(items))]
         gained: list[list[dict[str, float]]] = [[] for _ in items]
         for subject, answer in zip(subjects, self._answers(items, subjects)):
             if isinstance(answer, Failed) and answer.unanswered:
                 self.unanswered.update(subject)
+                self.stop = answer.reason if answer.down else self.stop
             try:
                 values = self._read(answer)
             except Unparsed as error:

@@ -66,7 +66,7 @@ class ScoreWorker:
         for name, scorer in self.scorers.items():
             for what, amount in take_counts(scorer, self.roles[name], name).items():
                 counts[what] = counts.get(what, 0.0) + amount
-        return Shard(good, bad, counts)
+        return Shard(good, bad, counts, next((scorer.stop for scorer in self.scorers.values() if scorer.stop), ""))
 
 
 def in_share(rows: list[Row], share: tuple[float, float]) -> list[Row]:

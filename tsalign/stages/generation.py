@@ -66,10 +66,11 @@ class GenerationWorker:
     def __call__(self, rows: list[Row], shard: str) -> Shard:
         asked = [self.asking.requests(row) for row in rows]
         flat = [request for requests in asked for request in requests]
-        answers = iter(self.engine.generate(flat, done=out_of(len(flat), self.report)))
-        result = Shard([])
+        answers = self.engine.generate(flat, done=out_of(len(flat), self.report))
+        result = Shard([], stop=next((one.reason for one in answers if isinstance(one, Failed) and one.down), ""))
+        remaining = iter(answers)
         for row, requests in zip(rows, asked):
-            written = self.asking.read(row, requests, [next(answers) for _ in requests])
+            written = self.asking.read(row, requests, [next(remaining) for _ in requests])
             result.rows += written.rows
             result.failed += written.failed
             for name, value in written.counts.items():

@@ -118,9 +118,9 @@ class TeacherReplica:
         return [value if math.isfinite(value) else None for value in scores]
 
 
-def application(model: Model, config: TeacherConfig, token: str | None) -> serve.Application:
+def application(model: Model, config: TeacherConfig, token: SecretStr | None) -> serve.Application:
     """The deployment that `serve.run` takes."""
     # One batch on the device and one waiting keep a replica busy.
     options = deployment_options(config, max(2.0, 2 * config.max_batch_size / CHUNK))
     deployment = TeacherReplica.options(**options)  # type: ignore[attr-defined]
-    return deployment.bind(model, config, SecretStr(token) if token else None)
+    return deployment.bind(model, config, token)

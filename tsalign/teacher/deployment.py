@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 
 import httpx
+from pydantic import SecretStr
 
+from tsalign.common.applications import application_state
 from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
 from tsalign.runs.artifacts import Model
@@ -31,11 +33,13 @@ class Deployment:
 
     name: str
     url: str
-    token: str | None = field(repr=False)
+    token: SecretStr | None = field(repr=False)
 
 
 @contextmanager
-def deployed(config: TeacherConfig, model: Model, name: str, route: str, token: str | None) -> Iterator[Deployment]:
+def deployed(
+    config: TeacherConfig, model: Model, name: str, route: str, token: SecretStr | None
+) -> Iterator[Deployment]:
     """A teacher's application for the length of the block; Serve is started for it unless it runs.
 
     Raises:
@@ -69,16 +73,13 @@ def deployed(config: TeacherConfig, model: Model, name: str, route: str, token: 
 
 def _wait_until_up(deployment: Deployment, config: TeacherConfig) -> None:
     """Wait until the model is loaded and answers."""
-    from ray import serve
-
     start = reported = time.monotonic()
-    while (status := serve.status().applications[deployment.name]).status != "RUNNING" or not _answers(deployment):
-        trouble = " ".join(part.message for part in status.deployments.values()) or status.message
+    while (state := application_state(deployment.name)).status != "RUNNING" or not _answers(deployment):
         now = time.monotonic()
-        if status.status == "DEPLOY_FAILED" or now - start > DEPLOY_SECONDS:
-            raise TsalignError(f"teacher {config.model} did not start: {_cause(trouble)}")
+        if state.status == "DEPLOY_FAILED" or now - start > DEPLOY_SECONDS:
+            raise TsalignError(f"teacher {config.model} did not start: {_cause(state.said)}")
         if now - reported > REPORT_SECONDS:
-            logger.warning("teacher %s is not up after %.0f s; %s", config.model, now - start, trouble)
+            logger.warning("teacher %s is not up after %.0f s; %s", config.model, now - start, state.said)
             reported = now
         time.sleep(POLL_SECONDS)
 

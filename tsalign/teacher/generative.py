@@ -115,9 +115,9 @@ class GenerativeReplica:
         return response(kind, self.name, self.fingerprint, choices, usage)
 
 
-def application(model: Model, config: TeacherConfig, token: str | None) -> serve.Application:
+def application(model: Model, config: TeacherConfig, token: SecretStr | None) -> serve.Application:
     """The deployment that `serve.run` takes."""
     # Requests that one batch holds keep a replica busy.
     options = deployment_options(config, float(config.max_batch_size))
     deployment = GenerativeReplica.options(**options)  # type: ignore[attr-defined]
-    return deployment.bind(model, config, SecretStr(token) if token else None)
+    return deployment.bind(model, config, token)

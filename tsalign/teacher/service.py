@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import threading
 from functools import cached_property
 
+from pydantic import SecretStr
+
 from tsalign.common.errors import TsalignError
+from tsalign.common.tokens import token_from
 from tsalign.config import TeacherConfig
 from tsalign.prompts import templates
 from tsalign.runs.artifacts import Endpoint, Model, fingerprint, model_from
@@ -55,7 +57,13 @@ class Teacher:
                 "teacher.kind: a generative teacher only writes; to get scores from it, set kind: judge."
             )
         return TeacherClient(
-            self._url(), self._token, self.fingerprint, self.config.request_timeout, proxies=bool(self.config.url)
+            url=self._url(),
+            token=self._token,
+            fingerprint=self.fingerprint,
+            request_timeout=self.config.request_timeout,
+            patience=self.config.patience,
+            proxies=bool(self.config.url),
+            application=self._application,
         )
 
     def endpoint(self) -> Endpoint:
@@ -72,13 +80,20 @@ class Teacher:
             fingerprint=self.fingerprint,
             token=self._token,
             request_timeout=self.config.request_timeout,
+            patience=self.config.patience,
             proxies=bool(self.config.url),
             role="teacher",
+            application=self._application,
         )
 
     @classmethod
     def expected(cls, config: TeacherConfig, plan: Plan) -> Scorer:
-        """The scorer of a plan, which sends no requests; `plan` gets what would be deployed."""
+        """The scorer of a plan, which sends no requests; `plan` gets what would be deployed.
+
+        Raises:
+            TsalignError: the token cannot be sent.
+        """
+        token_from(config.token_env)
         if config.url:
             plan.roles.append(Role("teacher", config.model, f"service at {config.url}"))
         else:
@@ -90,8 +105,12 @@ class Teacher:
         return TeacherClient(config.url or "", fingerprint="teacher")
 
     @property
-    def _token(self) -> str | None:
-        return self._deployment.token if self._deployment else os.environ.get(self.config.token_env)
+    def _token(self) -> SecretStr | None:
+        return self._deployment.token if self._deployment else token_from(self.config.token_env)
+
+    @property
+    def _application(self) -> str:
+        return self._deployment.name if self._deployment else ""
 
     def _url(self) -> str:
         """Where the teacher answers; it is deployed first where it is ours."""
@@ -102,11 +121,11 @@ class Teacher:
                 )
             return self.config.url
         if self._deployment is None:
-            token = os.environ.get(self.config.token_env)
+            token = token_from(self.config.token_env)
             name, config = f"teacher-{secrets.token_hex(4)}", self.config
             if config.host in LOOPBACK:
                 # Only this run's actors ask it, on any node: a token made here will do.
-                token = token or secrets.token_urlsafe(32)
+                token = token or SecretStr(secrets.token_urlsafe(32))
                 config = config.model_copy(update={"host": "0.0.0.0" if spans_nodes() else config.host})
             self._deployment = self._stack.enter_context(deployed(config, self._model, name, f"/{name}", token))
         return self._deployment.url
@@ -130,7 +149,7 @@ def serve_forever(config: TeacherConfig) -> None:
         TsalignError: as `deployed`, or Serve runs in this cluster already.
     """
     config = config.model_copy(update={"port": config.port or DEFAULT_PORT})
-    model, token = model_from(config, "teacher"), os.environ.get(config.token_env)
+    model, token = model_from(config, "teacher"), token_from(config.token_env)
     with ray_session(), contextlib.suppress(KeyboardInterrupt):
         if serve_runs():
             raise TsalignError(f"Ray Serve is already running at {serve_url()}; run `serve shutdown` first.")

@@ -85,7 +85,7 @@ class AgreementWorker:
         failed |= add_scores(newest, "score.teacher", self.teacher)
         bad = [failure.row(rows[index]["prompt_id"]) for index, failure in failed.items()]
         good = [i for i in range(len(rows)) if i not in failed]
-        return Shard([_joined(rows[i], newest[i], fixed[i]) for i in good], bad, self._asked())
+        return Shard([_joined(rows[i], newest[i], fixed[i]) for i in good], bad, self._asked(), self.teacher.stop)
 
     def _asked(self) -> dict[str, float]:
         """What teacher and students counted; a student that both names hold has nothing left the second time."""

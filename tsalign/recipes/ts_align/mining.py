@@ -136,7 +136,7 @@ class MineWorker:
             start += len(label)
         flipped = sum(row["flipped"] for row in kept)
         counts = {"identical": len(nominated) - len(asked), "tied": tied, "flipped": flipped}
-        return Shard(kept, failed, counts | cost)
+        return Shard(kept, failed, counts | cost, self.teacher.stop if self.teacher else "")
 
     def _labels(self, nominated: list[tuple[Row, list[int]]]) -> tuple[list[list[Any]], dict[str, float]]:
         """A label for each nominee, and what the teacher was asked: evaluations and tokens."""
