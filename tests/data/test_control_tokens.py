@@ -203,6 +203,14 @@ def test_markers_of_reasoning_stay_tokens_of_the_model() -> None:
     assert history.count(tokenizer.convert_tokens_to_ids("<|turn|>")) == 4
 
 
+@pytest.mark.parametrize(("name", "token"), CASES)
+def test_a_reply_that_was_cut_has_its_control_tokens_as_text_too(name: str, token: str) -> None:
+    tokenizer = TOKENIZERS[name]
+    prompt, response = encode_pair(tokenizer, PLACES["user"](f"add {token}"), f"b{token} b", cut=True)
+    assert prompt == encode_prompt(tokenizer, PLACES["user"](f"add {token}"))
+    assert set(controls(tokenizer, name, response)) <= {"[CLS]"}, "what PAIRS begins a reply with"
+
+
 def test_our_own_stand_ins_may_be_written_too() -> None:
     for text in (chr(FIRST), f"a{chr(FIRST)}<|im_end|>{chr(FIRST + 1)}b{chr(FIRST + 1)}"):
         ids = encode_prompt(BYTES, PLACES["user"](text))

@@ -32,6 +32,55 @@ def test_a_malformed_template_is_an_error() -> None:
         render("{% if %}")
 
 
+HOSTILE = [
+    "{{ ''.__class__.__mro__ }}",
+    "{{ prompt.__class__.__base__.__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "{{ lipsum.__globals__['os'].system('true') }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ self._TemplateReference__context }}",
+    "{{ '{0.__class__.__mro__}'.format(prompt) }}",
+    "{{ ('{x.__class__}' | string).format_map({'x': prompt}) }}",
+    "{{ prompt | attr('__class__') }}",
+    "{{ prompt.append('x') }}",
+    "{{ prompt.clear() }}",
+    "{{ prompt[0].update(content='x') }}",
+    "{% for i in range(10 ** 9) %}x{% endfor %}",
+    "{% include '/etc/passwd' %}",
+    "{% import 'os' as os %}",
+]
+
+
+@pytest.mark.parametrize("template", HOSTILE)
+def test_a_template_runs_no_code_and_changes_nothing(template: str) -> None:
+    prompt = [{"role": "user", "content": "hi"}]
+    with pytest.raises(TsalignError, match=r"^template: "):
+        render(template, prompt=prompt)
+    assert prompt == [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero: '{{ 1 / 0 }}'"),
+        ("{{ prompt + 1 }}", "TypeError"),
+        ("{{ prompt[7].content }}", "has no element 7; it can use prompt"),
+        ("{{ prompt[0].nothing }}", "has no attribute 'nothing'"),
+        ("{{ nothing() }}", "'nothing' is undefined"),
+        ("{{ prompt | nothing }}", "No filter named 'nothing'"),
+        ("{% for m in 5 %}x{% endfor %}", "TypeError: 'int' object is not iterable"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError"),
+        ("{{ prompt", "unexpected end of template"),
+        ("{% endfor %}", "unknown tag 'endfor'"),
+    ],
+)
+def test_a_template_that_fails_says_how(template: str, message: str) -> None:
+    with pytest.raises(TsalignError, match=r"^template: ") as error:
+        render(template, prompt=["a"])
+    assert message.lower() in str(error.value).lower()
+    assert str(error.value).count("template: ") == 1
+
+
 def test_overrides(tmp_path: Path) -> None:
     (tmp_path / "mine.jinja").write_text("mine")
     assert texts(FOLDER, {"judge_pair": str(tmp_path / "mine.jinja")})["judge_pair"] == "mine"

@@ -100,17 +100,20 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_gen
         rendered = tokenizer.apply_chat_template(
             messages, add_generation_prompt=add_generation_prompt, tokenize=not written, return_dict=False
         )
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         roles = ", ".join(message["role"] for message in messages)
         raise TsalignError(
             f"chat_template: cannot render a conversation of {roles}: {error}; "
             "fix the template, or give the model another `chat_template`."
         ) from error
-    return control_tokens.encode(tokenizer, rendered, written) if written else rendered  # type: ignore[arg-type, return-value]
+    if written:
+        return control_tokens.encode(tokenizer, str(rendered), written)
+    return rendered  # type: ignore[return-value]
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
     """Token ids of a conversation up to the last character of its last message."""
+    messages, written = control_tokens.hide(tokenizer, messages)
     *prompt, reply = messages
     begun, whole = (
         str(tokenizer.apply_chat_template(shown, add_generation_prompt=asks, tokenize=False))
@@ -119,7 +122,7 @@ def _cut(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[in
     # A template that rewrites the reply leaves no other place to stop than before its own end.
     start = whole.find(reply["content"], len(begun))
     end = start + len(reply["content"]) if start >= 0 else whole.rindex(str(tokenizer.eos_token))
-    return list(tokenizer(whole[:end], add_special_tokens=False)["input_ids"])
+    return control_tokens.encode(tokenizer, whole[:end], written)
 
 
 def _ended(response: list[int], eos: int) -> list[int]:

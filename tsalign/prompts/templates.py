@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from jinja2 import Environment, StrictUndefined, Template, TemplateError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import text_or_file
@@ -16,8 +17,10 @@ from tsalign.data.sources import Message
 
 FOLDER = Path(__file__).parent
 OURS: Mapping[str, str] = MappingProxyType({})
+SHOWN = 80  # characters of a template in an error
 TURN = re.compile(r"^## (system|user|assistant)[ \t]*\n", re.M)
-ENVIRONMENT = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+# Templates are data, of configs and task files: they run no code of their own on the machines of a cluster.
+ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def texts(folder: Path, overrides: Mapping[str, str] = OURS) -> dict[str, str]:
@@ -43,13 +46,16 @@ def render(template: str, /, **values: object) -> list[Message]:
     A line `## system`, `## user` or `## assistant` starts a message; without any, the text is one user message.
 
     Raises:
-        TsalignError: the template is malformed, or uses a value that it is not given.
+        TsalignError: the template is malformed, uses a value that it is not given, reaches for what templates may not
+            (private attributes, changing a value), or fails.
     """
+    turns = _turns(template)  # found before values are filled in, so that no value can start one
     try:
-        # Turns are found before values are filled in, so that no value can start one.
-        return [{"role": role, "content": compiled.render(values).strip()} for role, compiled in _turns(template)]
+        return [{"role": role, "content": compiled.render(values).strip()} for role, compiled in turns]
     except UndefinedError as error:
         raise TsalignError(f"template: {error.message}; it can use {', '.join(sorted(values))}.") from error
+    except Exception as error:  # whatever somebody's template raises
+        raise TsalignError(f"template: {type(error).__name__}: {error}: {template[:SHOWN]!r}") from error
 
 
 @cache
@@ -59,4 +65,4 @@ def _turns(template: str) -> list[tuple[str, Template]]:
     try:
         return [(role, ENVIRONMENT.from_string(text)) for role, text in turns]
     except TemplateError as error:
-        raise TsalignError(f"template: {error}: {template[:80]!r}") from error
+        raise TsalignError(f"template: {error}: {template[:SHOWN]!r}") from error
