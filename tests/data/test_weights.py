@@ -301,6 +301,22 @@ def test_what_only_loading_shows_is_an_error_too(
         load(damaged(damage, kind), head, torch.float32)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(("kind", "head"), [("causal", "causal"), ("reward", "reward")])
+def test_weights_that_are_no_numbers_score_nothing(
+    damaged: Callable[..., Model], kind: str, head: Any, number: float
+) -> None:
+    def spoil(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.layers.1.mlp.down_proj.weight"][3, 3] = number
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    model = damaged(spoil, kind)
+    check(model, head)
+    with pytest.raises(TsalignError, match=r"model\.layers\.1\.mlp\.down_proj\.weight has infinite or undefined numb"):
+        load_for_inference(model, head)
+
+
 @pytest.mark.parametrize("kind", ["causal", "tied", "bert", "bert_reward", "body", "reward"])
 def test_only_training_gives_a_model_a_fresh_head(whole: Callable[..., Path], kind: str) -> None:
     model = Model(str(whole(kind)), "x")

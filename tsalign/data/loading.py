@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,7 @@ from transformers import (
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import local_folder
 from tsalign.data.chat import load_tokenizer
-from tsalign.data.tensors import padding_id
+from tsalign.data.tensors import finite, padding_id
 from tsalign.data.weights import check
 from tsalign.runs.artifacts import Model
 
@@ -61,7 +62,7 @@ def load(
         told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         loaded, info = HEADS[head].from_pretrained(folder, config=config, dtype=dtype, **told, **options, **placed)
     fresh = [name for name in info["missing_keys"] if fresh_head and _of_head(name, loaded.base_model_prefix)]
-    _check_loaded(model, sorted(set(info["missing_keys"]) - set(fresh)), sorted(info["mismatched_keys"]))
+    check_loaded(model, set(info["missing_keys"]) - set(fresh), info["mismatched_keys"])
     loaded.config.pad_token_id = padding_id(tokenizer)
     return loaded, tokenizer
 
@@ -71,13 +72,17 @@ def _of_head(name: str, body: str) -> bool:
     return not name.startswith(f"{body}.") or ".pooler." in name
 
 
-def _check_loaded(model: Model, missing: list[str], mismatched: list[tuple[str, Any, Any]]) -> None:
+def check_loaded(model: Model, missing: Iterable[str], mismatched: Iterable[tuple[str, Any, Any]] = ()) -> None:
+    """What Transformers tells of its loading: tensors that it found nowhere, or (name, found, wanted) of another shape.
+
+    Raises:
+        TsalignError: there are some.
+    """
     again = "Save or download the whole model again."
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise TsalignError(f"{model.path}: the weights have no {', '.join(missing[:3])}{more}. {again}")
-    if mismatched:
-        name, given, wanted = mismatched[0]
+    if absent := sorted(missing):
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        raise TsalignError(f"{model.path}: the weights have no {', '.join(absent[:3])}{more}. {again}")
+    for name, given, wanted in mismatched:
         raise TsalignError(f"{model.path}: {name} is {list(given)}, but config.json says {list(wanted)}. {again}")
 
 
@@ -85,10 +90,19 @@ def load_for_inference(model: Model, head: Literal["causal", "reward"]) -> tuple
     """A model in evaluation mode on this process's device, or its layers spread over several GPUs where it has them.
 
     `dtype: auto` is bfloat16 on a GPU, float32 on a CPU.
+
+    Raises:
+        TsalignError: as `load`; or a weight holds infinite or undefined numbers.
     """
     where, spread = device(), torch.cuda.device_count() > 1
     default = torch.bfloat16 if where.type == "cuda" else torch.float32
     dtype = default if model.dtype == "auto" else getattr(torch, model.dtype)
     loaded, tokenizer = load(model, head, dtype, spread)
     loaded = loaded.eval().requires_grad_(False)
-    return (loaded if spread else loaded.to(where)), tokenizer
+    placed = loaded if spread else loaded.to(where)
+    if broken := next((name for name, weight in placed.named_parameters() if not finite(weight)), None):
+        raise TsalignError(
+            f"{model.path}: {broken} has infinite or undefined numbers, and so would all that the model says; "
+            "use a checkpoint from before its training went wrong."
+        )
+    return placed, tokenizer

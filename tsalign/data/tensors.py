@@ -36,6 +36,13 @@ def pad(sequences: Sequence[Sequence[int]], padding: int, device: torch.device |
     return Padded(torch.tensor(ids, device=device), attention, (attention.cumsum(1) - 1).clamp(min=0))
 
 
+def finite(weight: Tensor) -> bool:
+    """Whether a tensor holds neither infinite nor undefined numbers; formats that pack numbers are taken on trust."""
+    if weight.dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64) or not weight.numel():
+        return True
+    return bool(torch.stack(weight.aminmax()).isfinite().all())  # makes no second tensor of that size
+
+
 def rewards(model: Any, padded: Padded) -> Tensor:
     """Scores of a sequence classifier with one label, float32 [S]."""
     return model(**padded._asdict(), use_cache=False).logits[:, 0].float()

@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import Any, Literal
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
@@ -57,6 +57,17 @@ def check(model: Model, needs: Needs) -> None:
             f"{folder}: the tokenizer has {tokens} tokens, the model only {vocabulary} (vocab_size); "
             "use the tokenizer that the model was trained with, or call `resize_token_embeddings` and save it again."
         )
+
+
+def has_head(model: Model) -> bool:
+    """Whether a model calls itself a sequence classifier; one that does not gets a head when it is first trained."""
+    folder = resolve(model.path)
+    if folder.exists():
+        called = read_object(folder / "config.json").get("architectures")
+    else:
+        options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+        called = AutoConfig.from_pretrained(model.path, **options).architectures
+    return "CausalLM" not in str(called) and "Classification" in str(called)
 
 
 def _known(folder: UPath, content: dict[str, Any]) -> PretrainedConfig:

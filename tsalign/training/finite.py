@@ -8,6 +8,7 @@ import torch
 from deepspeed import DeepSpeedEngine
 
 from tsalign.common.errors import TsalignError
+from tsalign.data.tensors import finite
 from tsalign.training.job import Job
 
 ADVICE = (
@@ -45,5 +46,5 @@ def check_weight(name: str, weight: torch.Tensor, job: Job) -> None:
     Raises:
         TsalignError: it holds what is no finite number.
     """
-    if not all(extreme.isfinite() for extreme in weight.aminmax()):
+    if not finite(weight):
         raise TsalignError(f"{job.out}: after the last step, {name} has infinite or undefined numbers. {ADVICE}")

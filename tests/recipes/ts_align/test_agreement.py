@@ -9,7 +9,7 @@ from typing import Any
 from upath import UPath
 
 from tsalign.data.shards import Shard, write_shard
-from tsalign.recipes.ts_align.agreement import AgreementWorker
+from tsalign.recipes.ts_align.agreement import AgreementWorker, agreement_rates, report_of
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.scoring.reward_model import RewardModel
 
@@ -22,6 +22,24 @@ def candidate_set(**scores: list[float]) -> dict[str, Any]:
     ]
     prompt = [{"role": "user", "content": "sort b a"}]
     return {"prompt_id": "one", "set": "easy", "prompt": prompt, "completions": completions, **scores}
+
+
+def test_a_student_without_a_head_has_no_agreement_before_its_training(
+    models: dict[str, Model], tmp_path: Path
+) -> None:
+    base = candidate_set(**{"score.judge": [1.0, 0.0, 0.0], "score.teacher": [0.5, 0.25, 0.0]})
+    write_shard(UPath(tmp_path) / "base" / "part-00000.parquet", Shard([base]))
+    students = (models["policy"], models["student"])
+    teacher = RewardModel(models["student"])
+    worker = AgreementWorker(Dataset(str(tmp_path / "base"), "base"), teacher, students, 1.0)
+    shard = worker([candidate_set(**{"score.policy": [1.0, 0.0, 0.0]})], "part-00000.parquet")
+    assert {"newest.after", "fixed.after"} <= set(shard.rows[0])
+    assert not {"newest.before", "fixed.before"} & set(shard.rows[0])
+    write_shard(UPath(tmp_path) / "scored" / "part-00000.parquet", shard)
+    summary = agreement_rates(Dataset(str(tmp_path / "scored"), "scored"))
+    assert summary["fixed"]["teacher"]["before"] is None
+    assert summary["fixed"]["teacher"]["after"] in (0.0, 1.0)
+    assert report_of(summary).trends["student ~ teacher"].before is None
 
 
 def test_teacher_and_students_are_counted_by_their_roles(models: dict[str, Model], tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModel, AutoTokenizer
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
 from tsalign.common.storage import local_folder, write_json
 from tsalign.config import ModelConfig
 from tsalign.data.batching import by_tokens
-from tsalign.data.loading import device
+from tsalign.data.loading import check_loaded, device
 from tsalign.data.shards import Row, Shard
 from tsalign.data.sources import Message
+from tsalign.data.weights import check
 from tsalign.data.workers import map_shards
 from tsalign.runs.artifacts import Dataset, Folder, Model, model_from
 from tsalign.runs.plan import PlannedStage, expected
@@ -58,14 +60,22 @@ class MeanPooling:
     model: Model
 
     def load(self) -> Encode:
-        """The encoding function, with the model on this process's device."""
+        """The encoding function, with the model on this process's device.
+
+        Raises:
+            TsalignError: the folder is no whole model. When called: a vector is not finite.
+        """
+        check(self.model, "any")
         options: dict[str, Any] = {
             "revision": self.model.revision,
             "trust_remote_code": self.model.trust_remote_code,
         }
         with local_folder(self.model.path) as folder:
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            model = AutoModel.from_pretrained(folder, dtype=torch.float32, **options).eval().to(device())
+            loaded, info = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
+        # The pooler, which encoders have for classifiers, is not used.
+        check_loaded(self.model, [name for name in info["missing_keys"] if not name.startswith("pooler.")])
+        model = loaded.eval().to(device())
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
         @torch.inference_mode()
@@ -76,7 +86,11 @@ class MeanPooling:
                 padded = tokenizer.pad({"input_ids": [tokens[i] for i in batch]}, return_tensors="pt").to(device())
                 hidden = model(**padded).last_hidden_state  # [B, T, D]
                 mask = padded["attention_mask"][..., None].to(hidden.dtype)
-                vectors[batch] = ((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy()
+                vectors[batch] = ((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).cpu().numpy()
+            if not np.isfinite(vectors).all():
+                raise TsalignError(
+                    f"rubrics.encoder: {self.model.path}: its vectors are not finite; use another model."
+                )
             return unit(vectors)
 
         return encode

@@ -9,6 +9,7 @@ from upath import UPath
 
 from tsalign.common.storage import write_json
 from tsalign.data.shards import Row, Shard, iterate, read_rows, take_counts
+from tsalign.data.weights import has_head
 from tsalign.data.workers import map_shards
 from tsalign.engines import Failed
 from tsalign.evaluation.metrics import agreements
@@ -72,8 +73,11 @@ class AgreementWorker:
         self.teacher, self.teacher_role = teacher.load(), teacher.who
         before, after = students
         self.student_role = after.role
-        self.before = RewardModel(before).load()
-        self.after = self.before if after == before else RewardModel(after).load()
+        self.students = {"after": RewardModel(after).load()}
+        if after == before:
+            self.students["before"] = self.students["after"]
+        elif has_head(before):  # else the training made it a reward model, and before there is nothing to compare
+            self.students["before"] = RewardModel(before).load()
 
     def __call__(self, rows: list[Row], shard: str) -> Shard:
         base = {row["prompt_id"]: row for row in read_rows(self.base / shard)}
@@ -81,7 +85,8 @@ class AgreementWorker:
         fixed = [self._pairs(base[row["prompt_id"]]) for row in rows]
         failed: dict[int, Failed] = {}
         for pairs in (newest, fixed):
-            failed |= add_scores(pairs, "score.before", self.before) | add_scores(pairs, "score.after", self.after)
+            for name, student in self.students.items():
+                failed |= add_scores(pairs, f"score.{name}", student)
         failed |= add_scores(newest, "score.teacher", self.teacher)
         bad = [failure.row(rows[index]["prompt_id"]) for index, failure in failed.items()]
         good = [i for i in range(len(rows)) if i not in failed]
@@ -90,7 +95,7 @@ class AgreementWorker:
     def _asked(self) -> dict[str, float]:
         """What teacher and students counted; a student that both names hold has nothing left the second time."""
         counts = take_counts(self.teacher, self.teacher_role, "teacher")
-        for student in (self.before, self.after):
+        for student in self.students.values():
             for name, amount in take_counts(student, self.student_role, "student").items():
                 counts[name] = counts.get(name, 0.0) + amount
         return counts
@@ -117,7 +122,9 @@ def agreement_rates(scored: Dataset) -> dict[str, Any]:
         for pairs in ("fixed", "newest"):
             for authority in ("teacher", "judge"):
                 for who in ("before", "after", "teacher"):
-                    agreeing, count = agreements(row[f"{pairs}.{authority}"], row[f"{pairs}.{who}"])
+                    if (scores := row.get(f"{pairs}.{who}")) is None:
+                        continue
+                    agreeing, count = agreements(row[f"{pairs}.{authority}"], scores)
                     total = counted[pairs, authority, who]
                     total[0] += agreeing
                     total[1] += count

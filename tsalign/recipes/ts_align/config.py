@@ -55,7 +55,8 @@ class TSAlignConfig(AlignConfig):
 
     policy: ModelConfig = Field(description="The model to align; it writes the candidates.")
     student: ModelConfig = Field(
-        description="The small reward model that ranks candidates; any other model gets a fresh head."
+        description="The small reward model that ranks candidates. Any other language model gets a fresh head in its "
+        "first training, and ranks from then on: start one so with `mining.refresh`."
     )
     teacher: TeacherConfig = Field(description="The strong model that decides between two candidates.")
     mining: MiningConfig = Field(MiningConfig(), description="How candidates become preferences.")
