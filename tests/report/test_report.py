@@ -13,9 +13,10 @@ from rich.console import Console
 from synthetic import SETS, make_run
 from upath import UPath
 
+from tsalign.report.attempts import stage_seconds
 from tsalign.report.cost import cost_of_run
 from tsalign.report.plots import plot_run
-from tsalign.report.summary import last_reports, list_runs, read_reports, results, stage_seconds, summarise_run
+from tsalign.report.summary import last_reports, list_runs, read_reports, results, summarise_run
 from tsalign.report.table import run_table, runs_table, variants_table
 from tsalign.runs.report import Column, Panel, Point, Report, Table, Trend
 

@@ -96,7 +96,7 @@ def ngrams(units: Units, n: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
 
 def answers_of(completions: Sequence[dict[str, Any]], log_probs: Sequence[float] | None, words: bool) -> list[Answer]:
     """Completions of a candidate set with their log-probs, where known; counted in words where asked for."""
-    known = log_probs or [None] * len(completions)
+    known: Sequence[float | None] = log_probs or [None] * len(completions)
     return [Answer(_units(made, words), made["finish"] == "length", one) for made, one in zip(completions, known)]
 
 

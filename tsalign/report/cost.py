@@ -8,7 +8,7 @@ from typing import TypedDict
 from upath import UPath
 
 from tsalign.data.shards import UNREPORTED
-from tsalign.runs.ledger import Ledger
+from tsalign.report.attempts import asked_of_models
 
 
 class Spent(TypedDict):
@@ -23,7 +23,7 @@ NOTHING: Spent = {"calls": 0, "tokens": 0}
 
 
 class Cost(TypedDict):
-    """What finished stages asked, by role.
+    """What stages asked, by role: all that was paid for, also by stages that failed or were done again.
 
     Attributes:
         alignment: without what only measures, such as the answers of an exam and the verdicts on them.
@@ -39,16 +39,17 @@ class Cost(TypedDict):
 
 
 def cost_of_run(run_dir: UPath) -> Cost:
-    """From the counts `calls.<role>`, `tokens.<role>` and `prompts` in a run's ledger."""
-    done = Ledger(run_dir / "ledger.jsonl").done()
-    measure = {stage: entry for stage, entry in done.items() if entry.get("measures")}
-    align = {stage: entry["counts"] for stage, entry in done.items() if stage not in measure}
-    spent = {stage: roles for stage, entry in done.items() if (roles := _by_role(entry["counts"]))}
+    """From the counts `calls.<role>`, `tokens.<role>` and `prompts` in a run's ledger and committed shards."""
+    asked = asked_of_models(run_dir)
+    spent = [(one, roles) for one in asked if (roles := _by_role(one.counts))]
+    stages: dict[str, Roles] = {}
+    for one, roles in spent:
+        stages[one.stage] = _total([stages.get(one.stage, {}), roles])
     return {
-        "alignment": _total(spent[stage] for stage in spent if stage in align),
-        "measuring": _total(spent[stage] for stage in spent if stage in measure),
-        "prompts": int(sum(counts.get("prompts", 0) for counts in align.values())),
-        "stages": spent,
+        "alignment": _total(roles for one, roles in spent if not one.measures),
+        "measuring": _total(roles for one, roles in spent if one.measures),
+        "prompts": int(sum(one.counts.get("prompts", 0) for one in asked if not one.measures)),
+        "stages": stages,
     }
 
 

@@ -17,12 +17,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 from upath import UPath
 
+from tsalign.report.attempts import stage_seconds
 from tsalign.report.summary import (
     IterationSummary,
     Reports,
     last_reports,
     read_reports,
-    stage_seconds,
     summarise_run,
 )
 from tsalign.runs.report import Panel, Table

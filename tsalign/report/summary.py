@@ -14,6 +14,7 @@ from upath import UPath
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import resolve
 from tsalign.config import run_name
+from tsalign.report.attempts import output, place, stage_seconds
 from tsalign.report.cost import Cost, cost_of_run
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.report import Report, read_report
@@ -91,10 +92,8 @@ def read_reports(run_dir: UPath) -> Reports:
     """What the finished stages of a run have to show; in the stages' order, but what has a table comes first."""
     found: list[tuple[int, str, Report]] = []
     for stage in Ledger(run_dir / "ledger.jsonl").done():
-        number, name = _place(stage)
-        folder = run_dir / "iterations" / str(number) / name if number else run_dir / name
-        if (report := read_report(folder)) is not None:
-            found.append((number, name, report))
+        if (report := read_report(output(run_dir, stage))) is not None:
+            found.append((*place(stage), report))
     reports: Reports = {}
     for number, name, report in sorted(found, key=lambda each: each[2].table is None):
         reports.setdefault(number, {})[name] = report
@@ -123,19 +122,10 @@ def results(reports: Iterable[Report]) -> dict[str, int | float]:
     return {name: value for report in reports for name, value in report.results.items()}
 
 
-def stage_seconds(run_dir: UPath) -> dict[str, float]:
-    """Stage -> seconds over all its attempts, failed ones too; in order of first appearance."""
-    total: dict[str, float] = {}
-    for entry in Ledger(run_dir / "ledger.jsonl").entries:
-        if "seconds" in entry:
-            total[entry["stage"]] = round(total.get(entry["stage"], 0.0) + entry["seconds"], 2)
-    return total
-
-
 def summarise_run(run_dir: UPath) -> RunSummary:
     """One run in numbers."""
     seconds, reports = stage_seconds(run_dir), read_reports(run_dir)
-    numbers = sorted({number for number, _ in map(_place, seconds)} - {0})
+    numbers = sorted({number for number, _ in map(place, seconds)} - {0})
     return {
         "run": run_dir.name,
         "recipe": _recipe(run_dir),
@@ -146,7 +136,7 @@ def summarise_run(run_dir: UPath) -> RunSummary:
                 "iteration": number,
                 "results": results(reports.get(number, {}).values()),
                 "reports": _plain(reports.get(number, {})),
-                "seconds": {_place(stage)[1]: spent for stage, spent in seconds.items() if _place(stage)[0] == number},
+                "seconds": {place(stage)[1]: spent for stage, spent in seconds.items() if place(stage)[0] == number},
             }
             for number in numbers
         ],
@@ -186,12 +176,6 @@ def _line(folder: UPath) -> dict[str, Any]:
 
 def _recipe(folder: UPath) -> str:
     return str(yaml.safe_load((folder / "config.yaml").read_text())["recipe"])
-
-
-def _place(stage: str) -> tuple[int, str]:
-    """Iteration and name of a stage; 0 for the run's own."""
-    number, slash, name = stage.partition("/")
-    return (int(number), name) if slash else (0, stage)
 
 
 def _plain(found: dict[str, Report]) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ def run_table(run_dir: UPath) -> RenderableType:
     tables = [_reported(found.table) for found in last if found.table]
     lines = [_line(label, text) for found in last for label, text in found.lines.items()]
     samples = [line for found in last for number, one in enumerate(found.samples, 1) for line in _sample(number, one)]
-    told = [*tables, *warned, *lines, *_trends(reports), *samples]
+    told: list[RenderableType] = [*tables, *warned, *lines, *_trends(reports), *samples]
     return Group(f"[bold]{title}[/]", *told, *_cost(summary["cost"]))
 
 

@@ -59,6 +59,12 @@ def driven(folder: UPath) -> bool:
     return held is not None and held.alive() and not held.ours()
 
 
+def last_sign(folder: UPath) -> float | None:
+    """When the run's driver last said that it lives; None where no lease is left."""
+    held = _read(_newest(folder))
+    return held.renewed if held else None
+
+
 @contextmanager
 def leased(folder: UPath, lost: Callable[[TsalignError], None]) -> Iterator[None]:
     """Hold the run's lease for the length of the block.

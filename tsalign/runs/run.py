@@ -314,7 +314,7 @@ class Run:
         known = {"stage": stage.name, "fingerprint": stage.fingerprint}
         if self._over:
             raise Cancelled(stage.name)
-        self._record(**known, state="started", **begins)
+        self._record(**known, state="started", measures=function.measures, **begins)
         start = time.monotonic()
         try:
             made = function(stage, *args, **kwargs)
