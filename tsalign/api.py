@@ -11,6 +11,8 @@ from tsalign.common.storage import resolve
 from tsalign.config import RunConfig, override, read_yaml, run_name, validate
 from tsalign.recipes import find
 from tsalign.report.summary import RunSummary, summarise_run
+from tsalign.runs import dry_run
+from tsalign.runs.place import check_place
 from tsalign.runs.ray_session import ray_session
 from tsalign.runs.run import Run
 
@@ -23,11 +25,10 @@ def load(config: str | Path | dict[str, Any], overrides: dict[str, Any]) -> RunC
     """
     source = "config" if isinstance(config, dict) else str(config)
     content = override(config if isinstance(config, dict) else read_yaml(Path(config)), overrides)
-    if "recipe" not in content:
-        raise TsalignError(
-            f"{source}: recipe: required, but not given; expected the name of a recipe, such as ts-align."
-        )
-    return validate(find(content["recipe"]).config_type, content, source)
+    if not isinstance(name := content.get("recipe"), str):
+        given = "required, but not given" if name is None else f"is {name!r}"
+        raise TsalignError(f"{source}: recipe: {given}; expected the name of a recipe, such as ts-align.")
+    return validate(find(name).config_type, content, source)
 
 
 def run(config: str | Path | dict[str, Any] | RunConfig, *, retry_failed: bool = False, **overrides: Any) -> RunSummary:
@@ -37,17 +38,22 @@ def run(config: str | Path | dict[str, Any] | RunConfig, *, retry_failed: bool =
         retry_failed: ask again also for failed rows that were answered badly, in stages that are not done.
         overrides: keys with `__` for dots: `tune__beta=0.2`.
 
+    Before anything starts, the recipe is run dry and all that is cheap to check is checked; see `dry_run.plan`.
+
     Returns:
         What the run came to: results, reports and seconds by iteration, cost by model; `tsalign show RUN --json`
         prints it.
     """
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     loaded = config if isinstance(config, RunConfig) else load(config, dotted)
-    name = name_of(loaded)
+    name, recipe = name_of(loaded), find(loaded.recipe).function
+    check_place(loaded.storage, name)
     active = Run(loaded, name, retry_failed)
     if not active.finished():
+        # What a run has read may be gone when it is resumed.
+        dry_run.plan(loaded, recipe, ready=not active.ledger.done())
         with active.open(ray_session):
-            find(loaded.recipe).function(active, loaded)
+            recipe(active, loaded)
     return summarise_run(active.dir)
 
 

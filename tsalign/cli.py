@@ -29,7 +29,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except TsalignError as error:
-            errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+            errors.print(str(error), style="red", markup=False, emoji=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
 
 
@@ -197,7 +197,7 @@ def runs(as_json: Json = False, storage: Storage = "runs") -> None:
     elif found:
         out.print(runs_table(found))
     else:
-        errors.print(f"no runs in {storage}", markup=False, highlight=False)
+        errors.print(f"no runs in {storage}", markup=False, emoji=False, highlight=False)
 
 
 @app.command()
@@ -276,7 +276,9 @@ def _resumable(folder: UPath) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         where = "" if folder.parent == resolve("runs") else f" --storage {folder.parent}"
-        errors.print(f"stopped; to continue: tsalign resume {folder.name}{where}", style="yellow", soft_wrap=True)
+        errors.print(
+            f"stopped; to continue: tsalign resume {folder.name}{where}", style="yellow", emoji=False, soft_wrap=True
+        )
         raise typer.Exit(130) from None
 
 
@@ -286,4 +288,4 @@ def _report(folder: UPath) -> None:
     from tsalign.report.table import run_table
 
     out.print(run_table(folder), highlight=False)
-    out.print(f"\nplots: {plot_run(folder)}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"\nplots: {plot_run(folder)}", markup=False, emoji=False, highlight=False, soft_wrap=True)

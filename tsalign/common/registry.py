@@ -5,9 +5,11 @@ Registries hold strings, so that naming a part imports nothing: vLLM takes secon
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from tsalign.common.errors import TsalignError
@@ -20,10 +22,12 @@ def attribute(target: str) -> Any:
     """What `module:attribute` names.
 
     Raises:
-        ImportError: no such module, or it cannot be imported.
+        ImportError: no such module, also not in the working directory, or it cannot be imported.
         AttributeError: the module has no such attribute.
     """
     module, _, name = target.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # as Ray does for its workers
     return getattr(import_module(module), name)
 
 
@@ -52,8 +56,9 @@ def find(kind: str, builtin: Mapping[str, str], name: str, key: str) -> Any:
         raise TsalignError(f"{key}: {name!r} is not one of {known}; to use your own, write module:attribute.")
     try:
         return attribute(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise TsalignError(f"{key}: {name!r}: {error}; expected module:attribute that Python can import.") from error
+    except Exception as error:  # whatever a module of somebody else's raises when it is imported
+        problem = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise TsalignError(f"{key}: {name!r}: {problem}; expected module:attribute that Python can import.") from error
 
 
 def is_builtin(location: str) -> bool:

@@ -52,14 +52,19 @@ def text_or_file(given: str, key: str, folder: UPath | None = None) -> str:
         folder: what a relative path is relative to; None for the working directory.
 
     Raises:
-        TsalignError: no such file.
+        TsalignError: no such file, or none of text.
     """
     if "{" in given or "\n" in given:
         return given
     path = folder / given if folder else resolve(given)
-    if not path.is_file():
-        raise TsalignError(f"{key}: {path}: no such file; expected Jinja text or the path of a file that holds it.")
-    return path.read_text(encoding="utf-8")
+    try:
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TsalignError(f"{key}: {path}: is not UTF-8 text; expected a file of Jinja text.") from error
+    except OSError as error:
+        raise TsalignError(f"{key}: {given[:80]}: cannot be read: {error.strerror}.") from error
+    raise TsalignError(f"{key}: {path}: no such file; expected Jinja text or the path of a file that holds it.")
 
 
 @contextmanager

@@ -85,6 +85,8 @@ class Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """A value of the kind that its text looks like, or that its tag says."""
+        if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
+            raise _problem("the character '\\0' is not allowed", node)
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:

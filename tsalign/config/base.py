@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from tsalign.common import registry
 from tsalign.config.models import OPERATIONAL, ConfigModel
 from tsalign.config.values import Gpus, RunName, gpus
 
@@ -54,6 +55,14 @@ class EngineConfig(ConfigModel):
     batch_tokens: Annotated[int, OPERATIONAL] = Field(
         16384, ge=1, description="Tokens in one forward batch of the `hf` engine."
     )
+
+    @field_validator("engine")
+    @classmethod
+    def _known_or_importable(cls, name: str) -> str:
+        known = registry.names("engines", {"vllm": "", "hf": "", "openai": ""})
+        if ":" not in name and name not in known:
+            raise ValueError(f"expected {', '.join(known)}, or module:Class")
+        return name
 
 
 class SamplingConfig(EngineConfig):
@@ -163,7 +172,9 @@ class RunConfig(ConfigModel):
         description="Name of the run: letters, digits, `.`, `_` and `-`, the first a letter or a digit. None makes one "
         "of the recipe and the time.",
     )
-    storage: str = Field("runs", description="Folder or URI (`s3://`, `gs://`) for runs; every node must reach it.")
+    storage: str = Field(
+        "runs", min_length=1, description="Folder or URI (`s3://`, `gs://`) for runs; every node must reach it."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
     max_failed_fraction: float = Field(
         0.01,

@@ -86,7 +86,7 @@ def validate(schema: type[C], content: dict[str, Any], source: str) -> C:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        found = [dict(problem) for problem in error.errors()]
+        found: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
         lines = {
             _located(schema, one["loc"])[0]: _problem(schema, one) for one in reversed(found) if _apart(one, found)
         }
@@ -102,6 +102,7 @@ def _apart(problem: dict[str, Any], found: list[dict[str, Any]]) -> bool:
 # What pydantic calls a problem -> what was expected.
 EXPECTED = {
     "string_type": "expected text; quote it",
+    "string_too_short": "expected text that is not empty",
     "invalid_key": "expected text as the name of a key; quote it",
     "int_parsing": "expected a whole number",
     "int_type": "expected a whole number",

@@ -18,10 +18,8 @@ from tsalign.runs.plan import Amount, Plan
 def count_rows(locations: Sequence[str], plan: Plan) -> Amount:
     """Rows of all locations, each file once: JSONL lines, a JSON array's length, or what a Parquet footer says.
 
-    Unknown where a location is not on this machine, or nothing is there; that is noted in `plan.uncounted`.
-
-    Raises:
-        TsalignError: a file that is there cannot be read, or its name tells no known format.
+    Unknown where a location is not on this machine, or nothing is there, which is noted in `plan.uncounted`; where a
+    file cannot be read, which is noted among the problems; and where a run is about to start, which will count itself.
     """
     found = count_sets(locations, plan)
     return None if found is None else sum(found.values())
@@ -29,19 +27,23 @@ def count_rows(locations: Sequence[str], plan: Plan) -> Amount:
 
 def count_sets(locations: Sequence[str], plan: Plan) -> dict[str, int] | None:
     """Name of a set -> its rows: of files the name of the file, of built-in rows the set of each. See `count_rows`."""
+    if plan.ready:
+        return None
     sizes: Counter[str] = Counter()
     files = {}
-    for location in sorted(set(locations)):
-        if is_builtin(location):
-            sizes.update(_builtin_sets(location))
-        elif not is_remote(location) and (found := find_files(location)):
-            files.update({str(file): file for file in found})
-        else:
-            plan.leave_uncounted(location)
-    for file in files.values():
-        with opened(file) as (content, kind, name):
-            sizes[name] += COUNTERS[kind](content)
-    return None if plan.uncounted.keys() & set(locations) else dict(sizes)
+    with plan.checking(""):
+        for location in sorted(set(filter(str.strip, locations))):
+            if is_builtin(location):
+                sizes.update(_builtin_sets(location))
+            elif not is_remote(location) and (found := find_files(location)):
+                files.update({str(file): file for file in found})
+            else:
+                plan.leave_uncounted(location)
+        for file in files.values():
+            with opened(file) as (content, kind, name):
+                sizes[name] += COUNTERS[kind](content)
+        return None if plan.uncounted.keys() & set(locations) else dict(sizes)
+    return None
 
 
 @cache

@@ -9,9 +9,10 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.seeds import derive
+from tsalign.data.checks import check_rows
 from tsalign.data.counting import count_rows
 from tsalign.data.shards import Row, write_rows
-from tsalign.data.sources import BadRow, contents, read, to_messages
+from tsalign.data.sources import BadRow, Record, contents, read, to_messages
 from tsalign.data.tasks import in_one_task
 from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import ONE_TASK, PlannedStage
@@ -38,6 +39,7 @@ def _read_preferences(location: str) -> dict[str, str]:
 
 @load_preferences.expects
 def _expect_preferences(stage: PlannedStage, location: str) -> Dataset:
+    check_rows(stage.plan, "student_preferences", [location], _preference)
     rows = count_rows([location], stage.plan)
     stage.needs("", ONE_TASK, {"rows": rows})
     return stage.dataset(rows, completions=2)
@@ -50,11 +52,15 @@ def _load(out: UPath, location: str) -> dict[str, int]:
 def _rows(location: str) -> Iterator[Row]:
     for record in read([location]):
         try:
-            prompt = to_messages(record, None)
-            sides = {side: _reply(record.row, side) for side in ("chosen", "rejected")}
+            yield _preference(record)
         except BadRow as error:
             raise TsalignError(f"{record.file}:{record.line}: {error}") from None
-        yield {"prompt_id": f"{derive(str(prompt)):016x}", "prompt": prompt, **sides}
+
+
+def _preference(record: Record) -> Row:
+    prompt = to_messages(record, None)
+    sides = {side: _reply(record.row, side) for side in ("chosen", "rejected")}
+    return {"prompt_id": f"{derive(str(prompt)):016x}", "prompt": prompt, **sides}
 
 
 def _reply(row: dict[str, Any], side: str) -> list[dict[str, str]]:

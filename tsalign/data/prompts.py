@@ -13,6 +13,7 @@ from tsalign.common.registry import is_builtin
 from tsalign.common.seeds import derive, fraction
 from tsalign.config import DataConfig, EvaluationConfig
 from tsalign.data.chat import load_tokenizer
+from tsalign.data.checks import check_model, check_rows
 from tsalign.data.counting import count_rows, count_sets
 from tsalign.data.intake import Intake, Prompt, parse
 from tsalign.data.shards import Row, write_rows
@@ -48,6 +49,8 @@ def _read_prompts(data: DataConfig, sets: dict[str, str], policy: Model) -> dict
 
 @load_prompts.expects
 def _expect_prompts(stage: PlannedStage, data: DataConfig, sets: dict[str, str], policy: Model) -> Dataset:
+    check_rows(stage.plan, "data.prompts", _locations(data), lambda record: parse(record, data.system))
+    check_model(stage.plan, policy, "any")
     found = count_sets(_locations(data), stage.plan)
     prompts = None if found is None else sum(found.values())
     stage.needs("", ONE_TASK, {"prompts": prompts})
@@ -67,15 +70,7 @@ def load_evaluation(stage: Stage, data: DataConfig, evaluation: EvaluationConfig
     Raises:
         TsalignError: as `load_prompts`; also no set at all, an empty set, or a set named `held_out` twice.
     """
-    if not evaluation.sets and not data.eval_fraction:
-        raise TsalignError(
-            "evaluation: no prompts to evaluate on; "
-            "name a prompt file under evaluation.sets, or set data.eval_fraction above 0."
-        )
-    if HELD_OUT in evaluation.sets and data.eval_fraction:
-        raise TsalignError(
-            "evaluation.sets: held_out is the name of the set that data.eval_fraction makes; rename yours."
-        )
+    _check_sets(data, evaluation)
     anchored = evaluation.model_copy(update={"sets": _absolute(evaluation.sets)})
     return in_one_task(stage, _evaluation, stage.quarantine, _anchored(data), anchored, policy)
 
@@ -89,8 +84,11 @@ def _read_held_out(data: DataConfig, evaluation: EvaluationConfig, policy: Model
 def _expect_held_out(
     stage: PlannedStage, data: DataConfig, evaluation: EvaluationConfig, policy: Model | None
 ) -> Dataset:
+    with stage.plan.checking("evaluation"):
+        _check_sets(data, evaluation)
     sizes: list[Amount] = []
-    for location in evaluation.sets.values():
+    for name, location in evaluation.sets.items():
+        check_rows(stage.plan, f"evaluation.sets.{name}", [location], lambda record: parse(record, data.system))
         found = count_sets([location], stage.plan)
         # A built-in name gives several sets, files together the one that the config names.
         sizes += found.values() if found and is_builtin(location) else [count_rows([location], stage.plan)]
@@ -99,6 +97,18 @@ def _expect_held_out(
     rows = plus(*(at_most(size, evaluation.prompts_per_set) for size in sizes))
     stage.needs("", ONE_TASK, {"prompts": rows})
     return stage.dataset(rows)
+
+
+def _check_sets(data: DataConfig, evaluation: EvaluationConfig) -> None:
+    if not evaluation.sets and not data.eval_fraction:
+        raise TsalignError(
+            "evaluation: no prompts to evaluate on; "
+            "name a prompt file under evaluation.sets, or set data.eval_fraction above 0."
+        )
+    if HELD_OUT in evaluation.sets and data.eval_fraction:
+        raise TsalignError(
+            "evaluation.sets: held_out is the name of the set that data.eval_fraction makes; rename yours."
+        )
 
 
 def portion(prompts: Dataset, iteration: int, data: DataConfig) -> Dataset:

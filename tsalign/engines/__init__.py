@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -14,8 +15,10 @@ from tsalign.common.errors import TsalignError
 from tsalign.common.progress import Advance, unseen
 from tsalign.config import EngineConfig, SamplingConfig
 from tsalign.data.chat import encode_prompt
+from tsalign.data.checks import check_context, check_model
 from tsalign.data.sources import Message
 from tsalign.runs.artifacts import Endpoint, Model
+from tsalign.runs.plan import Plan
 
 
 class Request(NamedTuple):
@@ -174,6 +177,24 @@ def open_engine(writer: Model | Endpoint, config: EngineConfig, tensor_parallel:
         ) from error
     opened: Engine = engine(writer, config, tensor_parallel)
     return opened
+
+
+def check_engine(plan: Plan, writer: Model | Endpoint, config: EngineConfig, tensor_parallel: int = 1) -> None:
+    """Note what keeps an engine from being opened for a writer, as far as that shows without loading it."""
+    if isinstance(writer, Endpoint):
+        return
+    with plan.checking(f"engine of the {writer.role}"):
+        if config.engine not in ENGINES:
+            registry.find("engines", ENGINES, config.engine, "sampling.engine")
+        if config.engine == "openai":
+            raise TsalignError("openai needs an endpoint; set a `url` beside the `model`, or another engine.")
+        if config.engine == "hf" and tensor_parallel > 1:
+            raise TsalignError("resources.sample.tensor_parallel: not supported by hf; set sampling.engine: vllm.")
+        if plan.ready and config.engine == "vllm" and find_spec("vllm") is None:
+            raise TsalignError("vllm is not installed; install tsalign[gpu] or tsalign[cpu], or set engine: hf.")
+    check_model(plan, writer, "causal")
+    if config.engine == "vllm":
+        check_context(plan, writer, config.max_model_len)
 
 
 def open_logprob_engine(model: Model, config: EngineConfig) -> LogprobEngine:

@@ -53,6 +53,7 @@ def _expect_verdicts(
     evaluation: EvaluationConfig,
     step: str = "",
 ) -> Dataset:
+    judge.check(stage.plan)
     given = expected(answers)
     side_by_side = (times(given.rows, given.completions), 2.0)
     work = judge.work(*side_by_side) if judge.comparative else judge.work(given.rows, given.completions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tsalign.common import registry
+from tsalign.common.errors import TsalignError
 from tsalign.runs.recipe import Recipe
 
 RECIPES = {
@@ -19,9 +20,11 @@ def find(name: str) -> Recipe:
     """The recipe of a name.
 
     Raises:
-        TsalignError: no such recipe.
+        TsalignError: no such recipe, or something else has that name.
     """
-    found: Recipe = registry.find("recipes", RECIPES, name, "recipe")
+    found = registry.find("recipes", RECIPES, name, "recipe")
+    if not isinstance(found, Recipe):
+        raise TsalignError(f"recipe: {name!r} is a {type(found).__name__}; expected a function with @recipe above it.")
     return found
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tsalign.config import EvaluationConfig, Placement, RunConfig, SamplePlacement, SamplingConfig
+from tsalign.runs.machine import room, shortages
 from tsalign.runs.plan import Amount, Need, Plan, plus
 
 IN_MILLIONS = 10_000_000  # amounts from here on
@@ -33,8 +34,15 @@ def plan_table(config: RunConfig, plan: Plan) -> RenderableType:
         _totals(plan, last),
         "",
         *(escape(f"not counted: {location} ({why})") for location, why in plan.uncounted.items()),
+        *(escape(f"does not fit here: {line}") for line in _too_large(config, plan)),
         f"at the peak: {cpus:g} CPU, {gpus:g} GPU. Nothing was started.",
     )
+
+
+def _too_large(config: RunConfig, plan: Plan) -> Iterator[str]:
+    """What would not fit this machine, or the cluster that is connected; a plan may be made for another one."""
+    have = room()
+    return iter(()) if have is None else shortages(plan, config.resources, have)
 
 
 def peak(plan: Plan) -> tuple[float, float]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from pydantic import BaseModel, SecretStr
 from upath import UPath
 
@@ -148,26 +150,56 @@ def model_from(config: ModelConfig, role: str) -> Model:
     """The model that a role's config names, fingerprinted by content where it is a folder.
 
     Raises:
-        TsalignError: a path that does not exist, a folder without config.json, or storage that cannot be opened here.
+        TsalignError: as `locate`.
     """
-    location = builtin("model", config.model) if is_builtin(config.model) else config.model
-    path = resolve(location)
-    looks_local = location.startswith((".", "/", "~")) or path.protocol or path.exists()
-    if looks_local and not (path / "config.json").exists():
-        raise TsalignError(
-            f"{role}.model: {config.model}: no config.json there; "
-            "expected a Hugging Face model folder or a hub id such as org/name."
-        )
-    known = _folder_fingerprint(path) if looks_local else fingerprint(location, config.revision)
+    path, folder = locate(config, role)
+    known = _folder_fingerprint(folder) if folder else fingerprint(path, config.revision)
+    return named_model(config, path, role, fingerprint(known, config.chat_template))
+
+
+def named_model(config: ModelConfig, path: str, role: str, known: str) -> Model:
+    """The model at `path`, its fingerprint `known`, loaded as a config says."""
     return Model(
-        path=str(path) if looks_local and not path.protocol else location,
-        fingerprint=fingerprint(known, config.chat_template),
+        path=path,
+        fingerprint=known,
         revision=config.revision,
         chat_template=config.chat_template,
         trust_remote_code=config.trust_remote_code,
         dtype=config.dtype,
         role=role,
     )
+
+
+def locate(config: ModelConfig, role: str) -> tuple[str, UPath | None]:
+    """The path of a role's model and its folder; an id of the Hub has none.
+
+    Raises:
+        TsalignError: neither a folder with config.json nor an id of the Hub, or storage that cannot be opened here.
+    """
+    location = builtin("model", config.model) if is_builtin(config.model) else config.model
+    path = resolve(location)
+    try:
+        looks_local = location.startswith((".", "/", "~")) or path.protocol or path.exists()
+    except OSError as error:
+        raise TsalignError(f"{role}.model: {config.model[:80]}: {error.strerror}") from error
+    if not looks_local:
+        _check_hub_id(location, role)
+        return location, None
+    if not (path / "config.json").exists():
+        raise TsalignError(
+            f"{role}.model: {config.model}: no config.json there; "
+            "expected a Hugging Face model folder or a hub id such as org/name."
+        )
+    return location if path.protocol else str(path), path
+
+
+def _check_hub_id(location: str, role: str) -> None:
+    try:
+        validate_repo_id(location)
+    except HFValidationError as error:
+        raise TsalignError(
+            f"{role}.model: {location!r}: neither a folder that is here nor a hub id such as org/name."
+        ) from error
 
 
 def _folder_fingerprint(folder: UPath) -> str:

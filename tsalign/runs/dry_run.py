@@ -1,4 +1,4 @@
-"""A recipe run dry: its stages are asked what they would make and need, and nothing is read, started or written."""
+"""A recipe run dry: its stages say what they would make and need, and check what is cheap; nothing is started."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from upath import UPath
 
+from tsalign.common.storage import is_remote
 from tsalign.config import EndpointConfig, ModelConfig, RunConfig
-from tsalign.runs.artifacts import Endpoint, Model
-from tsalign.runs.plan import Plan, PlannedStage, Role
+from tsalign.runs.artifacts import Endpoint, Model, locate, named_model
+from tsalign.runs.hub import check_hub
+from tsalign.runs.loggers import check_installed
+from tsalign.runs.machine import room, shortages
+from tsalign.runs.place import check_storage
+from tsalign.runs.plan import ExpectedModel, Plan, PlannedStage, Role
 from tsalign.runs.reader import Reader
 from tsalign.runs.run import Run, Serving
 from tsalign.runs.stage_function import StageFunction
@@ -23,9 +28,9 @@ T = TypeVar("T")
 class DryRun(Run):
     """A `Run` that only notes: `plan` holds what the recipe would do."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, ready: bool = False) -> None:
         self.config, self.name, self.dir = config, config.run or "", UPath()
-        self.plan = Plan()
+        self.plan = Plan(ready=ready)
 
     def overlap(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
         """At once: nothing here takes time."""
@@ -37,14 +42,14 @@ class DryRun(Run):
         """Nothing overlaps."""
 
     def model(self, config: Any, role: str) -> Any:
-        """A model that is neither looked for nor read."""
+        """A model that is looked for, where it can be reached, but not read."""
         if isinstance(config, EndpointConfig):
             spent = f", at most {config.max_spent_tokens:,} tokens an actor" if config.max_spent_tokens else ""
             self.plan.roles.append(Role(role, config.model, f"endpoint at {config.url}{spent}"))
             return Endpoint(config.url, config.model, fingerprint=role, role=role)
         assert isinstance(config, ModelConfig)
         self.plan.roles.append(Role(role, config.model, "actors of its stages"))
-        return Model(config.model, fingerprint=role, role=role)
+        return look_for(self.plan, config, role)
 
     def read(self, reader: Reader[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a plan takes for what is read."""
@@ -68,8 +73,36 @@ class DryRun(Run):
         return function.expect(stage, *args, **kwargs)
 
 
-def plan(config: RunConfig, recipe: Callable[[Run, Any], None]) -> Plan:
-    """What a recipe would do with a config."""
-    run = DryRun(config)
-    recipe(run, config)
+def look_for(plan: Plan, config: ModelConfig, role: str) -> Model:
+    """The model of a role; where it is not there, or cannot be reached by a plan, nothing more is checked of it."""
+    if plan.ready or not is_remote(config.model):
+        with plan.checking(f"{role}.model"):
+            path, folder = locate(config, role)
+            if plan.ready and folder is None:
+                check_hub(path, config.revision)
+            return named_model(config, path, role, known=role)
+    return ExpectedModel(config.model, fingerprint=role, role=role)
+
+
+def plan(config: RunConfig, recipe: Callable[[Run, Any], None], ready: bool = False) -> Plan:
+    """What a recipe would do with a config.
+
+    Args:
+        ready: whether the run is about to start: all that it reads on this machine then has to be there.
+
+    Raises:
+        TsalignError: everything that is found wrong before a run starts, a line each.
+    """
+    run = DryRun(config, ready)
+    with run.plan.checking("storage"):
+        check_storage(config.storage)
+    with run.plan.checking("loggers"):
+        if ready:
+            check_installed(config.loggers)
+    with run.plan.checking(""):
+        recipe(run, config)
+    have = room() if ready else None
+    if have is not None:
+        run.plan.problems.extend(shortages(run.plan, config.resources, have))
+    run.plan.approve()
     return run.plan

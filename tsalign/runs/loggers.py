@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
+
+PACKAGES = ("wandb", "mlflow")  # those that are extras of ours, by the same names
 
 
 class Sink(Protocol):
@@ -16,6 +19,17 @@ class Sink(Protocol):
 
     def write(self, iteration: int, stage: str, metrics: dict[str, Any]) -> None: ...
     def close(self) -> None: ...
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Nothing, where the packages of all trackers are there.
+
+    Raises:
+        TsalignError: one is not.
+    """
+    for name in names:
+        if name in PACKAGES and find_spec(name) is None:
+            raise TsalignError(f"loggers: {name} is not installed; pip install 'tsalign[{name}]'")
 
 
 def open_sinks(names: Sequence[str], folder: UPath, run: str) -> list[Sink]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
 from tsalign.common.storage import is_remote
 from tsalign.config import Placement, ResourceConfig
 from tsalign.runs.artifacts import Dataset, Folder, Model
@@ -63,6 +65,11 @@ class ExpectedDataset(Dataset):
 
 
 @dataclass(frozen=True)
+class ExpectedModel(Model):
+    """A model that a stage would make, or that cannot be looked at: nothing about it can be checked."""
+
+
+@dataclass(frozen=True)
 class Need:
     """What one model or service would do in a stage, and where.
 
@@ -109,16 +116,49 @@ class Plan:
 
     Attributes:
         uncounted: location of rows that the plan cannot count -> why.
+        problems: what is wrong, a line each.
+        ready: whether the run is about to start: all that it reads on this machine then has to be there.
     """
 
     needs: list[Need] = field(default_factory=list)
     roles: list[Role] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
     uncounted: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    ready: bool = False
+    _checked: set[object] = field(default_factory=set)
 
     def leave_uncounted(self, location: str) -> None:
         """Note a location whose rows stay unknown."""
         self.uncounted[location] = "not on this machine" if is_remote(location) else "nothing there"
+
+    @contextmanager
+    def checking(self, where: str) -> Iterator[None]:
+        """Note what the block finds wrong, so that what follows is checked as well.
+
+        Args:
+            where: the key, or the file, that is checked; put before a message that does not begin with it.
+        """
+        try:
+            yield
+        except TsalignError as error:
+            if not any(known.endswith(str(error)) for known in self.problems):
+                self.problems.append(str(error) if str(error).startswith(where) else f"{where}: {error}")
+
+    def first(self, *what: object) -> bool:
+        """Whether this is asked for the first time: later iterations use what the first one does."""
+        new = what not in self._checked
+        self._checked.add(what)
+        return new
+
+    def approve(self) -> None:
+        """Nothing, where nothing is wrong.
+
+        Raises:
+            TsalignError: all problems, in one message.
+        """
+        if self.problems:
+            raise TsalignError("\n  ".join(self.problems))
 
 
 @dataclass(frozen=True)
@@ -145,7 +185,7 @@ class PlannedStage:
 
     def model(self, role: str) -> Model:
         """The model that the stage would make."""
-        return Model(self.name, self.name, role=role)
+        return ExpectedModel(self.name, self.name, role=role)
 
     def folder(self) -> Folder:
         """The folder that the stage would make."""

@@ -16,7 +16,7 @@ from tsalign.config import EndpointConfig, ModelConfig
 from tsalign.data.pairs import was_cut
 from tsalign.engines import Failed
 from tsalign.runs.artifacts import Endpoint, Model, writer_from
-from tsalign.runs.plan import Amount, times
+from tsalign.runs.plan import Amount, Plan, times
 
 # A name in a config `<scorer>:<rest>` -> what makes the scorer from the rest and a function that finds models.
 SCORERS = {
@@ -115,6 +115,9 @@ class Scorer(ABC):
     @abstractmethod
     def load(self) -> LoadedScorer:
         """The function that scores lists of items."""
+
+    def check(self, plan: Plan) -> None:  # noqa: B027  # many have nothing to check
+        """Note in `plan` what keeps the scorer from being loaded, as far as that is cheap to know."""
 
     def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
         """What scoring this many rows needs, for a plan: unit -> amount at most."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tsalign.common import registry
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import attribute
-from tsalign.scoring import Item, LoadedScorer, Scorer
+from tsalign.runs.plan import Plan
+from tsalign.scoring import SCORERS, Item, LoadedScorer, Scorer
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class PythonFunction(Scorer):
     def who(self) -> str:
         """No model."""
         return ""
+
+    def check(self, plan: Plan) -> None:
+        """That it can be imported and called."""
+        with plan.checking("evaluation.judge"):
+            self.load()
 
     def load(self) -> Loaded:
         """A function from items to scores.
@@ -40,8 +48,8 @@ class Loaded(LoadedScorer):
         super().__init__()
         try:
             self.function = attribute(name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise TsalignError(f"judge {name!r}: {error}; expected module:function or reward_model:<model>.") from error
+        except Exception as error:  # whatever a module of somebody else's raises when it is imported
+            raise TsalignError(f"judge {name!r}: {_why(name, error)}") from error
         self.where = f"judge {name!r}{_place(self.function)}"
         if problem := _mismatch(self.function):
             raise TsalignError(f"{self.where}: {problem}; it is called with (prompt, completion).")
@@ -64,6 +72,15 @@ class Loaded(LoadedScorer):
         except (TypeError, ValueError, OverflowError, RuntimeError):  # also tensors of several numbers
             self.reasons[index] = f"{self.where} returned {given!r:.80}, expected a number"
             return None
+
+
+def _why(name: str, error: Exception) -> str:
+    """Why a name is no function, and what it may have meant."""
+    known = registry.names("scorers", SCORERS)
+    near = difflib.get_close_matches(name.partition(":")[0], known, 1)
+    meant = f"did you mean {near[0]}:<model>?" if near else f"expected module:function, or {', '.join(known)}:<model>."
+    told = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+    return f"{told}; {meant}"
 
 
 def _number(given: Any) -> Any:

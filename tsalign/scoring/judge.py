@@ -17,11 +17,11 @@ from typing import Literal
 from tsalign.common.progress import out_of
 from tsalign.config import EndpointConfig, ModelConfig, SamplingConfig, validate
 from tsalign.data.sources import Message
-from tsalign.engines import Completion, Failed, open_engine, request_from
+from tsalign.engines import Completion, Failed, check_engine, open_engine, request_from
 from tsalign.prompts import templates
 from tsalign.prompts.parsers import Unparsed, axes, choice, winners
 from tsalign.runs.artifacts import Endpoint, Model
-from tsalign.runs.plan import Amount, times
+from tsalign.runs.plan import Amount, Plan, times
 from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer
 
 Mode = Literal["pair", "axes", "axes_pair"]
@@ -63,6 +63,10 @@ class LLMJudge(Scorer):
         """One question a completion, or one for every two completions of a row in both orders."""
         asked = completions if not self.comparative or completions is None else completions * (completions - 1)
         return {"questions": times(rows, asked), "new tokens": times(rows, asked, self.inference.max_tokens)}
+
+    def check(self, plan: Plan) -> None:
+        """That the model and its engine are there."""
+        check_engine(plan, self.writer, self.inference)
 
     def load(self) -> Asked:
         """A function from items to scores, with the method `by_axis`."""

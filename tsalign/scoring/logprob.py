@@ -8,9 +8,9 @@ from typing import Literal
 from tsalign.common.progress import out_of
 from tsalign.config import EngineConfig
 from tsalign.data.chat import sampled_or_encoded
-from tsalign.engines import HF, open_logprob_engine
+from tsalign.engines import HF, check_engine, open_logprob_engine
 from tsalign.runs.artifacts import Model
-from tsalign.runs.plan import Amount, times
+from tsalign.runs.plan import Amount, Plan, times
 from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
 
 
@@ -37,6 +37,10 @@ class LogProb(Scorer):
     def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
         """The log-probs of every completion."""
         return {"log-probs": times(rows, completions)}
+
+    def check(self, plan: Plan) -> None:
+        """That the model and its engine are there."""
+        check_engine(plan, self.model, self.inference)
 
     def load(self) -> LogProbs:
         """A function from items to log-probs."""

@@ -10,9 +10,11 @@ import torch
 from tsalign.common.progress import Advance, out_of, unseen
 from tsalign.data.batching import by_tokens
 from tsalign.data.chat import encode_pair
+from tsalign.data.checks import check_model
 from tsalign.data.loading import load_for_inference
 from tsalign.data.tensors import pad, padding_id, rewards
 from tsalign.runs.artifacts import Model
+from tsalign.runs.plan import Plan
 from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
 
 
@@ -31,6 +33,10 @@ class RewardModel(Scorer):
     def who(self) -> str:
         """The model's role."""
         return self.model.role
+
+    def check(self, plan: Plan) -> None:
+        """That it is a whole reward model."""
+        check_model(plan, self.model, "reward")
 
     def load(self) -> Rewards:
         """A function from items to float32 scores."""

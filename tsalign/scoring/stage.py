@@ -40,6 +40,7 @@ def _expect_scores(
     items = expected(data)
     rows = times(items.rows, share[1] - share[0])
     for scorer in scorers.values():
+        scorer.check(stage.plan)
         stage.needs(scorer.who, stage.resources.score, scorer.work(rows, items.completions))
     return stage.derived(items, rows=rows)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tsalign.common.seeds import derive
 from tsalign.config import SamplingConfig
 from tsalign.data.shards import Row, read_counts
-from tsalign.engines import Completion, Failed, Request, first_failure, request_from
+from tsalign.engines import Completion, Failed, Request, check_engine, first_failure, request_from
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.report import mostly, warn
@@ -63,6 +63,7 @@ def _expect_completions(
     sampling: SamplingConfig,
     temperatures: tuple[float, ...] | None = None,
 ) -> Dataset:
+    check_engine(stage.plan, policy, sampling, stage.resources.sample.tensor_parallel)
     asked, at = expected(prompts), len(temperatures or (sampling.temperature,))
     completions = times(asked.rows, sampling.k, at)
     work = {"completions": completions, "new tokens": times(completions, sampling.max_tokens)}

@@ -10,7 +10,7 @@ from tsalign.common.seeds import derive
 from tsalign.config import Placement, ResourceConfig, SamplingConfig
 from tsalign.data.shards import Row, read_counts
 from tsalign.data.sources import Message
-from tsalign.engines import Completion, Failed, Request, first_failure, request_from
+from tsalign.engines import Completion, Failed, Request, check_engine, first_failure, request_from
 from tsalign.prompts.parsers import Unparsed
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
 from tsalign.runs.plan import Amount, PlannedStage, expected, plus, times
@@ -77,7 +77,8 @@ def _expect_texts(
 def needs_texts(
     stage: PlannedStage, writer: Model | Endpoint, sampling: SamplingConfig, texts: Mapping[str, Amount]
 ) -> None:
-    """Note for a plan how many texts `writer` would write, by what they are."""
+    """Note for a plan how many texts `writer` would write, by what they are, and what keeps it from writing."""
+    check_engine(stage.plan, writer, sampling, stage.resources.sample.tensor_parallel)
     tokens = times(plus(*texts.values()), sampling.max_tokens)
     stage.needs(writer.role, _placement(writer, stage.resources), {**texts, "new tokens": tokens})
 

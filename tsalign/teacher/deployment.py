@@ -36,6 +36,19 @@ class Deployment:
     token: SecretStr | None = field(repr=False)
 
 
+def check_token(config: TeacherConfig, token: SecretStr | None) -> None:
+    """Nothing, where a teacher that the network reaches asks for a token.
+
+    Raises:
+        TsalignError: it would not.
+    """
+    if config.host not in LOOPBACK and not token:
+        raise TsalignError(
+            f"teacher.host: {config.host} is open to the network; set the environment variable "
+            f"{config.token_env} to a bearer token, or use 127.0.0.1."
+        )
+
+
 @contextmanager
 def deployed(
     config: TeacherConfig, model: Model, name: str, route: str, token: SecretStr | None
@@ -48,11 +61,7 @@ def deployed(
     """
     from ray import serve
 
-    if config.host not in LOOPBACK and not token:
-        raise TsalignError(
-            f"teacher.host: {config.host} is open to the network; set the environment variable "
-            f"{config.token_env} to a bearer token, or use 127.0.0.1."
-        )
+    check_token(config, token)
     _check_resources(config)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     running = serve_runs()

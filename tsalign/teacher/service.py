@@ -11,18 +11,22 @@ from pydantic import SecretStr
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.tokens import token_from
-from tsalign.config import TeacherConfig
+from tsalign.config import EngineConfig, TeacherConfig
+from tsalign.data.checks import check_model
+from tsalign.engines import check_engine
 from tsalign.prompts import templates
 from tsalign.runs.artifacts import Endpoint, Model, fingerprint, model_from
+from tsalign.runs.dry_run import look_for
 from tsalign.runs.plan import Plan, Role, Service
 from tsalign.runs.ray_session import ray_session
 from tsalign.scoring import Scorer
 from tsalign.scoring.judge import LLMJudge
 from tsalign.teacher.client import TeacherClient
-from tsalign.teacher.deployment import LOOPBACK, Deployment, deployed
+from tsalign.teacher.deployment import LOOPBACK, Deployment, check_token, deployed
 from tsalign.teacher.ray_serve import serve_runs, serve_url, spans_nodes
 
 DEFAULT_PORT = 8000
+WRITES_ONLY = "teacher.kind: a generative teacher only writes; to get scores from it, set kind: judge."
 
 
 class Teacher:
@@ -53,9 +57,7 @@ class Teacher:
         if self.config.kind == "judge":
             return _judge(self.endpoint(), self.config)
         if self.config.kind == "generative":
-            raise TsalignError(
-                "teacher.kind: a generative teacher only writes; to get scores from it, set kind: judge."
-            )
+            raise TsalignError(WRITES_ONLY)
         return TeacherClient(
             url=self._url(),
             token=self._token,
@@ -88,12 +90,8 @@ class Teacher:
 
     @classmethod
     def expected(cls, config: TeacherConfig, plan: Plan) -> Scorer:
-        """The scorer of a plan, which sends no requests; `plan` gets what would be deployed.
-
-        Raises:
-            TsalignError: the token cannot be sent.
-        """
-        token_from(config.token_env)
+        """The scorer of a plan, which sends no requests; `plan` gets what would be deployed, and what is wrong."""
+        _check(config, plan)
         if config.url:
             plan.roles.append(Role("teacher", config.model, f"service at {config.url}"))
         else:
@@ -115,10 +113,6 @@ class Teacher:
     def _url(self) -> str:
         """Where the teacher answers; it is deployed first where it is ours."""
         if self.config.url:
-            if not self.config.url.startswith(("http://", "https://")):
-                raise TsalignError(
-                    f"teacher.url: {self.config.url}: expected a URL that starts with http:// or https://."
-                )
             return self.config.url
         if self._deployment is None:
             token = token_from(self.config.token_env)
@@ -136,6 +130,23 @@ class Teacher:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
         self._deployment = None
+
+
+def _check(config: TeacherConfig, plan: Plan) -> None:
+    """Note what keeps a teacher from being deployed, or from giving scores."""
+    with plan.checking("teacher"):
+        if config.kind == "generative":
+            raise TsalignError(WRITES_ONLY)
+    with plan.checking("teacher"):
+        token = token_from(config.token_env)
+        if plan.ready and not config.url:
+            check_token(config, token)
+    if not config.url:
+        model = look_for(plan, config, "teacher")
+        if config.kind == "reward":
+            check_model(plan, model, "reward")
+        else:
+            check_engine(plan, model, EngineConfig(engine=config.engine, max_model_len=config.max_model_len))
 
 
 def _judge(endpoint: Endpoint, config: TeacherConfig) -> LLMJudge:

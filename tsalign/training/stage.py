@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from tsalign.common.errors import surfaced
 from tsalign.common.storage import remove
 from tsalign.config import Placement, TrainConfig
+from tsalign.data.checks import check_model
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.plan import PlannedStage, at_most, expected, plus, times
 from tsalign.runs.stage import Stage
@@ -74,6 +75,9 @@ def _expect_model(
     replay: Sequence[Dataset] = (),
     replay_share: float = 0.0,
 ) -> Model:
+    check_model(stage.plan, model, "any")
+    with stage.plan.checking(f"objective of the {role}"):
+        objectives.build(config.objective, config)
     new, earlier = (plus(*(expected(data).rows for data in given)) for given in (datasets, replay))
     examples = plus(new, at_most(earlier, times(new, replay_share)))
     steps = None if examples is None else total_steps(math.ceil(examples), config)

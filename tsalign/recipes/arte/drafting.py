@@ -17,7 +17,7 @@ from tsalign.common.seeds import derive
 from tsalign.config import WritingConfig
 from tsalign.data.shards import Row, iterate, read_counts, write_rows
 from tsalign.data.sources import Message
-from tsalign.engines import Completion, Failed
+from tsalign.engines import Completion, Failed, check_engine
 from tsalign.prompts import parsers as parsing
 from tsalign.prompts.parsers import Unparsed
 from tsalign.prompts.templates import render
@@ -112,6 +112,7 @@ def _expect_questions(
     questions = times(number, config.questions)
     # At most every round asks for all of them.
     tokens = times(number, math.ceil(config.questions / config.asked), config.max_rounds, writing.max_tokens)
+    check_engine(stage.plan, teacher, writing, stage.resources.sample.tensor_parallel)
     stage.needs(teacher.role, stage.resources.sample, {"questions": questions, "new tokens": tokens})
     return stage.dataset(questions, sets=number)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import fmean
 
 from tsalign.common.progress import out_of
-from tsalign.engines import Completion, Engine, Request, open_engine, request_from
+from tsalign.engines import Completion, Engine, Request, check_engine, open_engine, request_from
 from tsalign.prompts.templates import render, texts
 from tsalign.recipes.arte.config import AnsweringConfig
 from tsalign.recipes.arte.exact_match import matches
 from tsalign.recipes.arte.tasks import Task, read_tasks
 from tsalign.runs.artifacts import Model
-from tsalign.runs.plan import Amount, times
+from tsalign.runs.plan import Amount, Plan, times
 from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
 
 Example = tuple[str, str, str]  # task, question, rationale
@@ -44,6 +44,10 @@ class ICLAccuracy(Scorer):
         """Every completion is shown before each preference question of its task."""
         answers = times(rows, completions, fmean(len(task.preference) for task in self.tasks))
         return {"answers": answers, "new tokens": times(answers, self.answering.max_tokens)}
+
+    def check(self, plan: Plan) -> None:
+        """That the student and its engine are there."""
+        check_engine(plan, self.student, self.answering)
 
     def load(self) -> LoadedICLAccuracy:
         """A function from items to accuracies."""

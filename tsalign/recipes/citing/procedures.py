@@ -11,7 +11,7 @@ from pydantic import Field
 from tsalign.common.seeds import derive
 from tsalign.config import ConfigModel, SamplingConfig
 from tsalign.data.shards import Row
-from tsalign.engines import Completion, Failed, Request, request_from
+from tsalign.engines import Completion, Failed, Request, check_engine, request_from
 from tsalign.evaluation.procedures import Asked, Procedure, direct
 from tsalign.prompts import templates
 from tsalign.recipes.citing.retrieval import match
@@ -108,6 +108,7 @@ def _expect_rewritten(
     sampling: SamplingConfig,
     temperatures: tuple[float, ...] = (),
 ) -> Dataset:
+    check_engine(stage.plan, model, sampling, stage.resources.sample.tensor_parallel)
     given = expected(answers)
     each = given.completions or float(sampling.k * len(temperatures))
     completions = times(given.rows, each)

@@ -16,10 +16,10 @@ from pathlib import Path
 from tsalign.common.progress import out_of
 from tsalign.config import EngineConfig
 from tsalign.data.chat import encode_prompt
-from tsalign.engines import HF, open_logprob_engine
+from tsalign.engines import HF, check_engine, open_logprob_engine
 from tsalign.prompts.templates import render, texts
 from tsalign.runs.artifacts import Model
-from tsalign.runs.plan import Amount, times
+from tsalign.runs.plan import Amount, Plan, times
 from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
 
 TOP = 20  # next tokens looked at
@@ -73,6 +73,10 @@ class OptionProbability(Scorer):
         """A question about every two completions of a row, in one order or both."""
         pairs = None if completions is None else completions * (completions - 1) / 2
         return {"questions": times(rows, pairs, 2 if self.swap_options else 1)}
+
+    def check(self, plan: Plan) -> None:
+        """That the model and its engine are there."""
+        check_engine(plan, self.model, self.inference)
 
     def load(self) -> Questions:
         """A function from items to scores; None for one without a rival, or whose question is too long."""

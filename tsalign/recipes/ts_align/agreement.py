@@ -57,6 +57,8 @@ def _expect_agreement(
     students: tuple[Model, Model],
     temperature: float,
 ) -> Dataset:
+    for scorer in (teacher, *map(RewardModel, students)):
+        scorer.check(stage.plan)
     judged = expected(verdicts)
     completions = times(judged.completions, 1 / judged.temperatures)
     stage.needs(teacher.who, stage.resources.score, teacher.work(judged.rows, completions))

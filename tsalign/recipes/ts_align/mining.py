@@ -108,6 +108,7 @@ def _expect_preferences(
     if mining.strategy == "student-only":
         stage.needs("", stage.resources.mine, {"rows": rows}, mining.strategy)
     else:
+        teacher.check(stage.plan)
         asked = teacher.work(rows, sets.completions if mining.strategy == "teacher-all" else nominees)
         stage.needs(teacher.who, stage.resources.mine, asked, mining.strategy)
     return stage.derived(sets, rows=rows, completions=2.0, temperatures=1)

@@ -1,0 +1,59 @@
+"""Whether a plan's actors fit where they would run: the cluster that is connected, or a Ray of the driver's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from tsalign.config import Placement, ResourceConfig
+from tsalign.runs.plan import Need, Plan
+
+Room = Mapping[str, float]
+
+
+def room() -> Room | None:
+    """The CPUs and GPUs of the cluster that is connected, or else of this machine; None for a cluster that is not."""
+    import ray
+
+    if ray.is_initialized():
+        return ray.cluster_resources()
+    if "RAY_ADDRESS" in os.environ:
+        return None
+    import torch
+    from ray._private.utils import get_num_cpus  # what `ray.init` asks; in a container it knows the quota
+
+    return {"CPU": get_num_cpus(override_docker_cpu_warning=True), "GPU": torch.cuda.device_count()}
+
+
+def shortages(plan: Plan, resources: ResourceConfig, have: Room) -> Iterator[str]:
+    """A line for each key of `resources`, and each service, that needs more than there is."""
+    for service in plan.services:
+        if lacks := _lacks({"CPU": service.cpus, "GPU": service.gpus}, have):
+            yield f"{service.who}: a replica needs {lacks}."
+    for key in ResourceConfig.model_fields:
+        place = getattr(resources, key)
+        needs = [need for need in plan.needs if need.placement is place]
+        lacking = {lacks: need.stage for need in needs if (lacks := _lacks(_wanted(plan, need, place), have))}
+        if lacking:
+            lacks, stage = max(lacking.items())
+            yield f"resources.{key}: {place.replicas} x {_size(place)}, for {stage}: needs {lacks}."
+
+
+def _wanted(plan: Plan, need: Need, place: Placement) -> Room:
+    """All actors of a stage, and one replica of the service that it asks: with less they would wait for each other."""
+    asked = [service for service in plan.services if service.who == need.who]
+    return {
+        "CPU": place.replicas * place.cpus + sum(service.cpus for service in asked),
+        "GPU": place.replicas * place.actor_gpus + sum(service.gpus for service in asked),
+    }
+
+
+def _size(place: Placement) -> str:
+    return f"{place.cpus:g} CPU" + (f", {place.actor_gpus:g} GPU" if place.gpus else "")
+
+
+def _lacks(wanted: Room, have: Room) -> str:
+    short = {name: amount - have.get(name, 0) for name, amount in wanted.items()}
+    lacks = [f"{lack:g} more {name}" for name, lack in short.items() if lack > 1e-6]
+    has = ", ".join(f"{have.get(name, 0):g} {name}" for name in wanted)
+    return f"{' and '.join(lacks)} than there is ({has})" if lacks else ""
