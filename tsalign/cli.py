@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,9 @@ from tsalign.common.errors import TsalignError
 
 if TYPE_CHECKING:
     from upath import UPath
+
+# A stage that is cut off when its Ray ends must not start another. Ray reads this when it is imported.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 out = Console()
 errors = Console(stderr=True)
@@ -48,6 +53,10 @@ Config = Annotated[Path, typer.Argument(help="YAML file; see `configs/` for exam
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="for example tune.beta=0.2")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="name of the run, or its directory")]
 Storage = Annotated[str, typer.Option(help="folder or URI where runs are stored")]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="also ask again for rows that were answered badly"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print only JSON")]
 
 
@@ -153,11 +162,13 @@ def _named_set(given: str) -> tuple[str, str]:
 
 
 @app.command("run")
-def run_command(config: Config, overrides: Overrides = None, verbose: Verbose = False) -> None:
+def run_command(
+    config: Config, overrides: Overrides = None, retry_failed: RetryFailed = False, verbose: Verbose = False
+) -> None:
     """Run a config; if a run of that name exists, resume it."""
     from tsalign.config import parse_assignments
 
-    _report(_execute(config, parse_assignments(overrides or [])))
+    _report(_execute(config, parse_assignments(overrides or []), retry_failed))
 
 
 @app.command()
@@ -174,14 +185,16 @@ def plan(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def resume(run: RunName, storage: Storage = "runs", verbose: Verbose = False) -> None:
+def resume(
+    run: RunName, storage: Storage = "runs", retry_failed: RetryFailed = False, verbose: Verbose = False
+) -> None:
     """Resume an interrupted run; finished stages are skipped."""
     from tsalign import api
     from tsalign.report.summary import find_run
 
     folder = find_run(run, storage)
     with _resumable(folder):
-        api.resume(folder.name, str(folder.parent))
+        api.resume(folder.name, str(folder.parent), retry_failed)
     _report(folder)
 
 
@@ -255,7 +268,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _execute(config: Path | dict[str, Any], overrides: dict[str, Any]) -> UPath:
+def _execute(config: Path | dict[str, Any], overrides: dict[str, Any], retry_failed: bool = False) -> UPath:
     """Run a config under a name chosen beforehand, so that Ctrl-C can say how to resume."""
     from tsalign import api
     from tsalign.common.storage import resolve
@@ -264,22 +277,24 @@ def _execute(config: Path | dict[str, Any], overrides: dict[str, Any]) -> UPath:
     name = api.name_of(loaded)
     folder = resolve(loaded.storage) / name
     with _resumable(folder):
-        api.run(loaded.model_copy(update={"run": name}))
+        api.run(loaded.model_copy(update={"run": name}), retry_failed=retry_failed)
     return folder
 
 
 @contextmanager
 def _resumable(folder: UPath) -> Iterator[None]:
     from tsalign.common.storage import resolve
+    from tsalign.runs.interrupts import Terminated
 
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         where = "" if folder.parent == resolve("runs") else f" --storage {folder.parent}"
         errors.print(
             f"stopped; to continue: tsalign resume {folder.name}{where}", style="yellow", emoji=False, soft_wrap=True
         )
-        raise typer.Exit(130) from None
+        # As a shell reports a process that a signal ended.
+        raise typer.Exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)) from None
 
 
 def _report(folder: UPath) -> None:

@@ -334,7 +334,7 @@ def test_a_stage_done_anew_says_what_changed(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize("key", ["gpu_memory", "batch_tokens"])
 def test_keys_of_how_work_is_done_are_no_input(key: str) -> None:
     half = SamplingConfig().model_copy(update={key: getattr(SamplingConfig(), key) / 2})
-    assert fingerprint(half) == fingerprint(SamplingConfig()) != fingerprint(SamplingConfig(max_model_len=7))
+    assert fingerprint(half) == fingerprint(SamplingConfig()) != fingerprint(SamplingConfig(k=3))
 
 
 @pytest.mark.parametrize("root", ["memory://bucket/runs", "{tmp}"])

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -96,14 +96,15 @@ def _tally(session: str, job: str) -> Any:
 def _follow(
     bar: Bar, shards: Sequence[UPath], committed: set[str], tally: Any, name: str, over: threading.Event
 ) -> None:
-    """Move the bar until the pass is over. Footers are read here, so that no work waits for them."""
+    """Move the bar until the pass is over, or Ray is. Footers are read here, so that no work waits for them."""
     rows = {shard.name: _row_count(shard) for shard in shards}
     bar.count(sum(rows.values()), "rows", done=sum(rows[shard] for shard in committed.copy()))
-    while not over.wait(SECONDS):
-        asked = tally.shares.remote(name)
-        if ray.wait([asked], timeout=SECONDS)[0]:
-            shares = ray.get(asked) | dict.fromkeys(committed.copy(), 1.0)
-            bar.move(sum(rows[shard] * min(share, 1.0) for shard, share in shares.items()))
+    with suppress(ray.exceptions.RayError):
+        while not over.wait(SECONDS):
+            asked = tally.shares.remote(name)
+            if ray.wait([asked], timeout=SECONDS)[0]:
+                shares = ray.get(asked) | dict.fromkeys(committed.copy(), 1.0)
+                bar.move(sum(rows[shard] * min(share, 1.0) for shard, share in shares.items()))
     bar.move(sum(rows[shard] for shard in committed))
 
 

@@ -16,7 +16,7 @@ from tsalign.report.summary import Reports, failure, last_reports, read_reports,
 from tsalign.runs import report
 from tsalign.runs.report import percent
 
-COLOURS = {"running": "cyan", "done": "green", "failed": "red", "stopped": "yellow"}
+COLOURS = {"running": "cyan", "done": "green", "failed": "red", "stopped": "yellow", "damaged": "red"}
 
 
 def run_table(run_dir: UPath) -> RenderableType:

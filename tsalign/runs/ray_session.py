@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import threading
 import warnings
@@ -27,28 +28,25 @@ WORKER_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
 }
-# Whatever still runs when a session ends must not start a Ray of its own. Ray reads this when it is imported.
-NO_AUTO_INIT = {"RAY_ENABLE_AUTO_CONNECT": "0"}
 SERVERS = ("gcs_server", "raylet")
 
 logger = logging.getLogger("tsalign")
 
 
-def unwatched(error: Exception) -> None:
-    """For who needs no word of a Ray that ends."""
+def unrecorded(error: Exception) -> None:
+    """For who has nowhere to record how it ended."""
 
 
 @contextmanager
-def ray_session(lost: Callable[[Exception], None] = unwatched) -> Iterator[None]:
+def ray_session(lost: Callable[[Exception], None] = unrecorded) -> Iterator[None]:
     """Connect to the cluster in RAY_ADDRESS or start Ray here; leave it as it was.
 
     Ray keeps to its log files, but for errors, unless the logger `tsalign` is at DEBUG: then the driver's terminal
     shows what Ray and all workers say.
 
     Args:
-        lost: called, in a thread, when a Ray that was started here ends by itself.
+        lost: called, in a thread, when a Ray that was started here ends by itself; the process ends after it.
     """
-    os.environ.update(NO_AUTO_INIT)
     import ray
     import ray.data
 
@@ -56,59 +54,81 @@ def ray_session(lost: Callable[[Exception], None] = unwatched) -> Iterator[None]
         yield
         return
     verbose = logger.isEnabledFor(logging.DEBUG)
-    own = "RAY_ADDRESS" not in os.environ
+    own, before = "RAY_ADDRESS" not in os.environ, set(psutil.Process().children())
     for name, value in WORKER_ENVIRONMENT.items() if own else ():
         os.environ.setdefault(name, value)
     with nullcontext() if verbose else _quiet():
+        _connect(own, verbose)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    started = set(psutil.Process().children()) - before
+    try:
+        with _watched(started, lost):
+            yield
+    finally:
+        processes = [process for server in started for process in _family(server)]
+        with nullcontext() if verbose else _silent("ray", "ray.data"):
+            ray.shutdown()
+        _kill(processes)  # Ray's agents look for its end every few seconds only
+
+
+def _connect(own: bool, verbose: bool) -> None:
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    try:
         ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
+            address=address,
             logging_level=logging.INFO if verbose else logging.WARNING,
             log_to_driver=verbose,
             include_dashboard=False if own else None,
         )
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    try:
-        with _watched(lost) if own else nullcontext():
-            yield
-    finally:
-        with nullcontext() if verbose else _silent("ray", "ray.data"):
-            ray.shutdown()
+    except Exception as error:  # of no narrower class where a server does not come up in time
+        where = f"no Ray answers at RAY_ADDRESS={address}" if address else "Ray could not be started on this machine"
+        raise TsalignError(f"{where}: {str(error).strip().splitlines()[0]}") from error
 
 
 @contextmanager
-def _watched(lost: Callable[[Exception], None]) -> Iterator[None]:
-    """Say at once that a server of our Ray has ended: Ray itself waits for a minute, then aborts the process."""
-    servers = [child for child in psutil.Process().children() if child.name() in SERVERS]
+def _watched(started: set[psutil.Process], lost: Callable[[Exception], None]) -> Iterator[None]:
+    """End the process, and what is left of our Ray, as soon as one of its servers has ended.
+
+    Ray itself would abort the process after a minute, and until then no call to it returns.
+    """
+    servers = {child: name for child in started if (name := child.name()) in SERVERS}
     over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(servers, over, lost), daemon=True)
-    watch.start()
+
+    def watch() -> None:
+        while servers and not over.is_set():
+            gone, _ = psutil.wait_procs(list(servers), timeout=0.2)
+            if gone and not over.is_set():
+                what = f"Ray's {servers[gone[0]]} has ended; this machine may be short of memory. Resume the run."
+                lost(TsalignError(what))
+                print(what, file=sys.stderr, flush=True)
+                _kill([process for server in started for process in _family(server)])
+                os._exit(2)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
     try:
         yield
     finally:
         over.set()
-        watch.join()
+        watching.join()
 
 
-def _watch(servers: list[psutil.Process], over: threading.Event, lost: Callable[[Exception], None]) -> None:
-    while not over.is_set():
-        gone, _ = psutil.wait_procs(servers, timeout=0.2)
-        if gone and not over.is_set():
-            lost(LostRay(f"Ray's {gone[0].name()} has ended; this machine may be short of memory. Resume the run."))
-            return
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all that came of it; nothing where it is gone."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
-class LostRay(TsalignError):
-    """A server of the Ray that this driver started is gone: no call to Ray returns any more."""
-
-
-def end_lost_ray() -> None:
-    """End all processes of a lost Ray: what is left of them would wait for it for a minute."""
-    rays = psutil.Process().children(recursive=True)
-    for process in rays:
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(rays, timeout=5)
+    psutil.wait_procs(processes, timeout=5)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,6 @@ from tsalign.runs.inventory import drop_damaged
 from tsalign.runs.lease import leased
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.plan import Plan
-from tsalign.runs.ray_session import end_lost_ray
 from tsalign.runs.reader import Reader
 from tsalign.runs.report import warnings_of
 from tsalign.runs.stage import Stage
@@ -84,7 +82,7 @@ class Run:
         self.ledger = Ledger(self.dir / "ledger.jsonl")
         self._lock = threading.RLock()
         self._threads, self._interrupts = Threads(), Interrupts()
-        self._over, self._closed = False, threading.Event()
+        self._over = False
 
     def finished(self) -> bool:
         """Whether this very config, wherever its storage is mounted, was run to its end, and all of it is there."""
@@ -107,7 +105,7 @@ class Run:
         session closes.
 
         Args:
-            session: made with a function to call if it is lost.
+            session: made with a function that records an error as the end.
 
         Raises:
             TsalignError: another driver is running it, or its ledger is gone.
@@ -115,7 +113,7 @@ class Run:
         with self._interrupts.armed(), leased(self.dir, self._interrupts.interrupt):
             self._begin()
             try:
-                with session(self._lose), self._interrupts.armed(), display:
+                with session(self._end), self._interrupts.armed(), display:
                     try:
                         yield
                         self.wait()
@@ -127,12 +125,12 @@ class Run:
                 self._end(error)
                 raise
             finally:
-                self._closed.set()
                 self._threads.join(CLOSING_SECONDS)
                 for sink in self.sinks:
                     sink.close()
 
     def _begin(self) -> None:
+        self._over, self._threads = False, Threads()
         self.ledger = Ledger(self.dir / "ledger.jsonl")
         if not self.ledger.entries and (made := [one.name for one in self.dir.iterdir() if one.name in MADE]):
             raise TsalignError(
@@ -156,15 +154,6 @@ class Run:
             self._record(run="stopped", error="SIGTERM" if isinstance(error, Terminated) else "Ctrl-C")
         else:
             self._record(run="failed", error=f"{type(error).__name__}: {error}"[:2000])
-
-    def _lose(self, error: Exception) -> None:
-        """Ray is lost: calls to it may hang for a minute, and then abort the process. End the run before."""
-        self._end(error)
-        end_lost_ray()
-        self._interrupts.interrupt(error)
-        if not self._closed.wait(CLOSING_SECONDS):
-            print(error, file=sys.stderr, flush=True)
-            os._exit(2)
 
     @overload
     def model(self, config: ModelConfig, role: str) -> Model: ...

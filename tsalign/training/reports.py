@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from ray.exceptions import RayError
 from ray.util.queue import Queue
 
 from tsalign.runs.stage import Phase, Stage
@@ -39,17 +40,18 @@ def followed(stage: Stage) -> Iterator[Queue]:
 
 
 def _follow(stage: Stage, queue: Queue, since: float) -> None:
-    """Until a None comes. Workers that start again after a failure add to the seconds of their phases."""
+    """Until a None comes, or Ray ends. Workers that start again after a failure add to the seconds of their phases."""
     phase: Phase = "start"
-    while (report := queue.get()) is not None:
-        if isinstance(report, Begins):
-            now = time.monotonic()
-            stage.spent(phase, now - since)
-            phase, since = report.phase, now
-            continue
-        stage.log(report)
-        if "examples" in report:
-            stage.bar.count(report["steps"], "steps", done=report["step"])
-        else:
-            stage.bar.move(report["step"], rate=f"{report['tokens_per_second']:,.0f} tokens/s")
+    with suppress(RayError):
+        while (report := queue.get()) is not None:
+            if isinstance(report, Begins):
+                now = time.monotonic()
+                stage.spent(phase, now - since)
+                phase, since = report.phase, now
+                continue
+            stage.log(report)
+            if "examples" in report:
+                stage.bar.count(report["steps"], "steps", done=report["step"])
+            else:
+                stage.bar.move(report["step"], rate=f"{report['tokens_per_second']:,.0f} tokens/s")
     stage.spent(phase, time.monotonic() - since)
