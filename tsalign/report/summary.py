@@ -8,12 +8,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-import yaml
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import resolve
-from tsalign.config import run_name
+from tsalign.config import read_yaml, run_name
 from tsalign.report.attempts import output, place, stage_seconds
 from tsalign.report.cost import Cost, cost_of_run
 from tsalign.runs.ledger import Ledger
@@ -163,6 +162,15 @@ def _run_dirs(storage: str) -> list[UPath]:
 
 
 def _line(folder: UPath) -> dict[str, Any]:
+    """A run in brief; of one whose files are damaged, what is wrong with it."""
+    try:
+        return _in_brief(folder)
+    except (TsalignError, ValueError, KeyError, IndexError) as error:
+        about = {"recipe": "", "status": "damaged", "started": "", "iterations_done": 0, "results": {}}
+        return {"run": folder.name, **about, "error": str(error)}
+
+
+def _in_brief(folder: UPath) -> dict[str, Any]:
     first, reports = Ledger(folder / "ledger.jsonl").entries[0]["time"], read_reports(folder)
     return {
         "run": folder.name,
@@ -175,7 +183,7 @@ def _line(folder: UPath) -> dict[str, Any]:
 
 
 def _recipe(folder: UPath) -> str:
-    return str(yaml.safe_load((folder / "config.yaml").read_text())["recipe"])
+    return str(read_yaml(folder / "config.yaml").get("recipe", ""))
 
 
 def _plain(found: dict[str, Report]) -> dict[str, dict[str, Any]]:

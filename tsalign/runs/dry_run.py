@@ -18,7 +18,8 @@ from tsalign.runs.machine import room, shortages
 from tsalign.runs.place import check_storage
 from tsalign.runs.plan import ExpectedModel, Plan, PlannedStage, Role
 from tsalign.runs.reader import Reader
-from tsalign.runs.run import Run, Serving
+from tsalign.runs.run import Run
+from tsalign.runs.serving import Serving
 from tsalign.runs.stage_function import StageFunction
 
 P = ParamSpec("P")

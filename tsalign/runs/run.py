@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import yaml
 from rich.markup import escape
@@ -19,16 +19,15 @@ from tsalign.common.errors import TsalignError
 from tsalign.common.storage import append_line, remove, resolve, write_json, write_text
 from tsalign.common.versions import provenance
 from tsalign.config import EndpointConfig, ModelConfig, RunConfig, read_yaml
-from tsalign.runs import inventory, loggers
-from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint, writer_from
+from tsalign.runs import loggers, outputs
+from tsalign.runs.artifacts import Endpoint, Model, fingerprint, writer_from
 from tsalign.runs.changes import changes, inputs_of
 from tsalign.runs.interrupts import Interrupts, Terminated
-from tsalign.runs.inventory import drop_damaged
 from tsalign.runs.lease import leased
 from tsalign.runs.ledger import Ledger
-from tsalign.runs.plan import Plan
 from tsalign.runs.reader import Reader
 from tsalign.runs.report import warnings_of
+from tsalign.runs.serving import Serving
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import A, P, StageFunction
 from tsalign.runs.status import status
@@ -39,22 +38,6 @@ CLOSING_SECONDS = 10.0  # for threads to end once what they wait for is gone
 MADE = ("iterations", "prompts", "quarantine", "metrics.jsonl")  # what only stages make
 
 T = TypeVar("T")
-S = TypeVar("S", covariant=True)
-
-
-class Serving(Protocol[S]):
-    """A service that a run deploys for the length of a `with` block, made from its config."""
-
-    def __init__(self, config: Any) -> None: ...
-
-    def __enter__(self) -> S:
-        """What stages ask it with."""
-
-    def __exit__(self, *error: object) -> None: ...
-
-    @classmethod
-    def expected(cls, config: Any, plan: Plan) -> S:
-        """In a plan: what stages would ask it with; what it would need is noted in `plan`."""
 
 
 class Cancelled(Exception):
@@ -89,7 +72,7 @@ class Run:
         if status(self.dir) != "done":
             return False
         before = read_yaml(self.dir / "config.yaml")
-        whole = all(self._whole(entry) for entry in self.ledger.done().values())
+        whole = all(outputs.whole(entry, self.dir) for entry in self.ledger.done().values())
         return whole and {**before, "storage": self.config.storage} == self._content()
 
     def _content(self) -> dict[str, Any]:
@@ -235,10 +218,10 @@ class Run:
         inputs = inputs_of(function.do, args, kwargs, self.config, files)
         past = self.ledger.last(full)
         if past and past["fingerprint"] == known and past["state"] == "done":
-            if self._whole(past):
+            if outputs.whole(past, self.dir):
                 console.print(f"[dim]· {full:<24} done before[/]", highlight=False)
-                return self._made(past)
-            drop_damaged(out)
+                return outputs.found(past, self.dir)
+            outputs.drop_damaged(out)
         counts: dict[str, Any] = {}
 
         def log(metrics: dict[str, Any]) -> None:
@@ -279,17 +262,6 @@ class Run:
         console.print(f"[yellow]·[/] {stage.name:<24} done anew: {escape(why)}", highlight=False, soft_wrap=True)
         return {"anew": why}
 
-    def _whole(self, entry: dict[str, Any]) -> bool:
-        """Whether all that a finished stage made is there."""
-        return inventory.take(UPath(self._made(entry).path)) == entry["files"]
-
-    def _made(self, entry: dict[str, Any]) -> Dataset | Model | Folder:
-        """What a finished stage made, wherever the run's folder is now."""
-        output = {**entry["output"], "path": str(self.dir / entry["output"]["path"])}
-        kind: Any = {"Dataset": Dataset, "Model": Model, "Folder": Folder}[output.pop("kind")]
-        made: Dataset | Model | Folder = kind(**output)
-        return made
-
     def _do(
         self,
         stage: Stage,
@@ -312,11 +284,8 @@ class Run:
             how = {"state": "stopped"} if self._over else {"state": "failed", "error": f"{error!r}"[:2000]}
             self._record(**known, **how, seconds=_since(start))
             raise
-        seconds, output = _since(start), {"kind": type(made).__name__, **vars(made)}
-        output["path"] = str(output["path"]).removeprefix(f"{self.dir}/")
-        told = {"counts": counts, "phases": stage.phases, "measures": function.measures}
-        files = inventory.take(UPath(made.path))
-        self._record(**known, state="done", output=output, files=files, seconds=seconds, **told)
+        seconds, told = _since(start), {"counts": counts, "phases": stage.phases, "measures": function.measures}
+        self._record(**known, state="done", seconds=seconds, **outputs.kept(made, self.dir), **told)
         console.print(_line(stage, seconds, counts), highlight=False, soft_wrap=True)
         for warning in warnings_of(stage.out):
             console.print(f"warning: {stage.name}: {warning}", style="yellow", markup=False, soft_wrap=True)
