@@ -246,3 +246,33 @@ def test_report_on_a_remote_filesystem(tmp_path: Path) -> None:
             target.write_bytes(file.read_bytes())
     assert plot_run(remote).read_bytes().startswith(b"\x89PNG")
     assert summarise_run(remote)["iterations"] == summarise_run(UPath(local))["iterations"]
+
+
+def doubtful(iteration: int) -> dict[str, Report]:
+    """Candidates that are cut in every iteration but the second; an evaluation that is odd from the second on."""
+    if not iteration:
+        return {}
+    numbers = synthetic.evaluation(iteration)
+    odd = ["the policy's answers repeat [themselves]: look at the samples."] if iteration > 1 else []
+    cut = {} if iteration == 2 else {"candidates": Report(warnings=("90.0 % of the completions are cut",))}
+    return {**cut, "evaluation": synthetic.report_of({**numbers, "warnings": odd})}
+
+
+def test_warnings_are_those_of_each_stage_s_newest_report(tmp_path: Path) -> None:
+    odd = "2/evaluation: the policy's answers repeat [themselves]: look at the samples."
+    folder = UPath(make_run(tmp_path, "odd", 2, reporting=doubtful))
+    assert summarise_run(folder)["warnings"] == [odd, "1/candidates: 90.0 % of the completions are cut"]
+    shown = " ".join(text(run_table(folder)).split())
+    assert f"warning: {odd}" in shown
+    assert shown.index("mean 0.450") < shown.index("warning: 2/") < shown.index("tied by the judge")
+    assert drawn(folder) == (1440, 1440)
+    assert summarise_run(UPath(make_run(tmp_path, "well", 2)))["warnings"] == []
+
+
+def test_a_warning_comes_before_any_result(tmp_path: Path) -> None:
+    folder = UPath(make_run(tmp_path, "early", 1, {"run": "failed", "error": "boom"}, reporting=doubtful))
+    (folder / "iterations" / "1" / "evaluation" / "report.json").unlink()
+    lines = text(run_table(folder)).splitlines()
+    assert lines[1:4] == ["boom", "warning: 1/candidates: 90.0 % of the completions are cut", "133 seconds so far"]
+    (line,) = list_runs(str(tmp_path))
+    assert (line["iterations_done"], line["results"]) == (0, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tsalign.common.seeds import derive
@@ -45,14 +45,18 @@ def sample(
     rates = {"duplicate_rate": "duplicates", "cut_rate": "cut", "mean_completion_tokens": "completion_tokens"}
     stage.log({"prompts": counts["rows"], **{rate: counts[count] / made for rate, count in rates.items()}})
     if temperatures is None:  # of an exam's answers, the verdicts tell
-        limit = f"of the completions are cut at max_tokens: raise sampling.max_tokens, which is {sampling.max_tokens}."
-        same = f"of the prompts got one text {sampling.k} times, which teaches nothing: raise sampling.temperature."
-        warn(
-            stage.out,
-            *mostly(counts["cut"], made, limit),
-            *mostly(counts["identical"], counts["rows"], same),
-        )
+        warn(stage.out, *doubts(counts, sampling))
     return candidates
+
+
+def doubts(counts: Mapping[str, float], sampling: SamplingConfig) -> tuple[str, ...]:
+    """What to warn of before candidates are learnt from: most were cut, or most sets hold the same text K times."""
+    cut = f"of the completions are cut at max_tokens: raise sampling.max_tokens, which is {sampling.max_tokens}."
+    same = f"of the prompts got one text {sampling.k} times, which teaches nothing: raise sampling.temperature."
+    return (
+        *mostly(counts["cut"], counts["completions"], cut),
+        *mostly(counts.get("identical", 0), counts["rows"], same),
+    )
 
 
 @sample.expects
