@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from upath import UPath
 
@@ -132,3 +134,10 @@ def make_run(
 def done(stage: str, seconds: float, counts: dict[str, float], measures: bool = False) -> dict[str, Any]:
     """The ledger's entry of a finished stage."""
     return {"stage": stage, "state": "done", "seconds": seconds, "counts": counts, "measures": measures}
+
+
+def hold(folder: UPath, process: psutil.Process, host: str = "", renewed: float = 0.0, number: int = 1) -> None:
+    """The lease of another process."""
+    content = {"host": host or socket.gethostname(), "pid": process.pid, "began": process.create_time()}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"lease-{number:06}.json").write_text(json.dumps({**content, "renewed": renewed}))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from synthetic import SETS, STAGES, make_run
+from synthetic import SETS, STAGES, hold, make_run
 from typer.testing import CliRunner, Result
 from upath import UPath
 
@@ -26,21 +25,9 @@ from tsalign.config import EndpointConfig
 from tsalign.recipes import find, with_quickstart
 from tsalign.recipes.evaluate.config import EvaluateConfig
 
-HERE = socket.gethostname()
-
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def started(pid: int, host: str = HERE) -> dict[str, Any]:
-    return {"run": "started", "pid": pid, "host": host}
-
-
-def killed_pid() -> int:
-    process = subprocess.Popen([sys.executable, "-c", "pass"])
-    process.wait()
-    return process.pid
 
 
 @pytest.fixture
@@ -102,25 +89,49 @@ def test_show_json_before_the_first_evaluation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "status"),
+    ("ending", "held", "status"),
     [
-        ({"run": "done"}, "done"),
-        ({"run": "failed", "error": "boom"}, "failed"),
-        ({"run": "stopped"}, "stopped"),
-        (started(os.getppid()), "running"),
-        (started(killed_pid()), "stopped"),
-        (started(1, host="elsewhere"), "stopped"),
+        ({"run": "done"}, False, "done"),
+        ({"run": "failed", "error": "boom"}, False, "failed"),
+        ({"run": "stopped"}, False, "stopped"),
+        ({"run": "started"}, True, "running"),
+        ({"run": "started"}, False, "stopped"),
+        ({"run": "done"}, True, "done"),
     ],
 )
-def test_status(tmp_path: Path, ending: dict[str, Any], status: str) -> None:
-    make_run(tmp_path, "demo", 1, ending)
+def test_status(tmp_path: Path, ending: dict[str, Any], held: bool, status: str) -> None:
+    folder = make_run(tmp_path, "demo", 1, ending)
+    if held:
+        hold(UPath(folder), psutil.Process(os.getppid()))
     assert json.loads(call("show", "demo", "--json", "--storage", tmp_path).stdout)["status"] == status
 
 
-def test_status_on_another_host_follows_the_heartbeat(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, "demo", 1, started(1, host="elsewhere"))
-    (folder / "heartbeat").write_text(str(time.time()))
-    assert json.loads(call("show", folder, "--json").stdout)["status"] == "running"
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("ledger.jsonl", b'{"run": "started"}\n{\n{"run": "done"}\n', "ledger.jsonl:2: not a JSON object"),
+        ("ledger.jsonl", b"\xff\xfe\n{}\n", "ledger.jsonl:1: not a JSON object"),
+        ("config.yaml", b"\xff\xfe\x00", "config.yaml"),
+        ("config.yaml", b"recipe: [", "config.yaml"),
+        ("config.yaml", b"- 1", "config.yaml: expected a mapping"),
+        ("config.yaml", None, "config.yaml"),
+        ("iterations/1/evaluation/report.json", b"{", "report.json: damaged"),
+        ("iterations/1/evaluation/report.json", b'{"results": 3}', "report.json: damaged"),
+    ],
+)
+def test_a_damaged_run_is_told_and_spoils_no_list(file: str, content: bytes | None, told: str, tmp_path: Path) -> None:
+    make_run(tmp_path, "good", 1)
+    damaged = make_run(tmp_path, "bad", 1) / file
+    damaged.unlink() if content is None else damaged.write_bytes(content)
+    listed = call("runs", "--json", "--storage", tmp_path)
+    lines = {line["run"]: line for line in json.loads(listed.stdout)}
+    assert lines["good"]["results"]
+    assert lines["bad"]["status"] == "damaged"
+    assert told in lines["bad"]["error"]
+    assert "damaged" in call("runs", "--storage", tmp_path).stdout
+    shown = call("show", "bad", "--storage", tmp_path)
+    assert (shown.exit_code, "Traceback" in shown.output) == (2, False)
+    assert told in shown.stderr.replace("\n", "")
 
 
 def test_runs_json_is_newest_last(tmp_path: Path) -> None:

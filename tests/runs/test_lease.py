@@ -12,18 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from synthetic import hold
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.runs import lease
 from tsalign.runs.lease import Lease, driven, leased
-
-
-def hold(folder: UPath, process: psutil.Process, host: str = "", renewed: float = 0.0, number: int = 1) -> None:
-    """The lease of another process."""
-    content = {"host": host or socket.gethostname(), "pid": process.pid, "began": process.create_time()}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"lease-{number:06}.json").write_text(json.dumps({**content, "renewed": renewed}))
 
 
 def ignored(error: Exception) -> None:

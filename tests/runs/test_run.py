@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from test_lease import hold
+from synthetic import hold
 from upath import UPath
 
 import tsalign

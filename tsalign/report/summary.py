@@ -165,13 +165,14 @@ def _line(folder: UPath) -> dict[str, Any]:
     """A run in brief; of one whose files are damaged, what is wrong with it."""
     try:
         return _in_brief(folder)
-    except (TsalignError, ValueError, KeyError, IndexError) as error:
+    except (TsalignError, ValueError, KeyError) as error:
         about = {"recipe": "", "status": "damaged", "started": "", "iterations_done": 0, "results": {}}
         return {"run": folder.name, **about, "error": str(error)}
 
 
 def _in_brief(folder: UPath) -> dict[str, Any]:
-    first, reports = Ledger(folder / "ledger.jsonl").entries[0]["time"], read_reports(folder)
+    entries, reports = Ledger(folder / "ledger.jsonl").entries, read_reports(folder)
+    first = entries[0]["time"] if entries else 0.0
     return {
         "run": folder.name,
         "recipe": _recipe(folder),

@@ -39,7 +39,8 @@ def runs_table(runs: Iterable[dict[str, Any]]) -> Table:
     table = _table("run", "recipe", "status", "started", "iterations", "result")
     for line in runs:
         started, done = line["started"][:16].replace("T", " "), str(line["iterations_done"])
-        headline = next((f"{name} {_result(value)}" for name, value in line["results"].items()), "-")
+        headline = next((f"{name} {_result(value)}" for name, value in line["results"].items()), None)
+        headline = headline or escape(line.get("error", "-"))
         table.add_row(line["run"], line["recipe"], _status(line["status"]), started, done, headline)
     return table
 

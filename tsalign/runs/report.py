@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pydantic import TypeAdapter
 from upath import UPath
 
+from tsalign.common.errors import TsalignError
 from tsalign.common.storage import write_json
 
 FILE = "report.json"
@@ -130,9 +131,19 @@ _REPORT = TypeAdapter(Report)
 
 
 def read_report(folder: UPath) -> Report | None:
-    """What the stage with that output has to show, if anything."""
+    """What the stage with that output has to show, if anything.
+
+    Raises:
+        TsalignError: the file is damaged.
+    """
     path = folder / FILE
-    return _REPORT.validate_python(json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return _REPORT.validate_python(json.loads(path.read_bytes()))
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise TsalignError(f"{path}: damaged ({first}); delete it, and `tsalign resume` makes it again.") from error
 
 
 def mostly(part: float, whole: float, what: str) -> tuple[str, ...]:
