@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ def stage_seconds(run_dir: UPath) -> dict[str, float]:
     An attempt whose driver died, or that is still at work, counts until the driver's last sign of life: an entry of
     the ledger, a logged number, or the renewal of its lease.
     """
-    entries, total = Ledger(run_dir / "ledger.jsonl").entries, Counter[str]()
+    entries, total = Ledger(run_dir / "ledger.jsonl").entries, defaultdict[str, float](float)
     for entry in entries:
         if "stage" in entry:
             total[entry["stage"]] += entry.get("seconds", 0.0)
