@@ -87,6 +87,12 @@ def test_overrides(tmp_path: Path) -> None:
     assert texts(FOLDER)["judge_pair"] == (FOLDER / "judge_pair.jinja").read_text()
 
 
+@pytest.mark.parametrize("text", ["{% if %}", "{{ a", "{{ a | shout }}", "## user\n{% for m in prompt %}"])
+def test_a_malformed_override_is_told_before_it_is_used(text: str) -> None:
+    with pytest.raises(TsalignError, match=r"^templates\.judge_pair: template: "):
+        texts(FOLDER, {"judge_pair": text})
+
+
 def test_unknown_names_and_missing_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(TsalignError, match=r"templates\.nonsense: no such template; expected one of"):
         texts(FOLDER, {"nonsense": "x"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -64,6 +64,10 @@ class EngineConfig(ConfigModel):
             raise ValueError(f"expected {', '.join(known)}, or module:Class")
         return name
 
+    def engine_keys(self, **changes: Any) -> EngineConfig:
+        """Only the keys of this block, of a config that has more; some of them changed."""
+        return EngineConfig(**(self.model_dump(include=set(EngineConfig.model_fields)) | changes))
+
 
 class SamplingConfig(EngineConfig):
     """How a model is loaded and writes completions."""
@@ -90,6 +94,16 @@ class WritingConfig(SamplingConfig):
     k: Literal[1] = Field(1, description="Texts per question; always 1.")
 
 
+class JudgingConfig(EngineConfig):
+    """How a judge that is a language model is loaded and asked; other judges take none of these keys."""
+
+    engine: Literal["hf", "vllm"] = Field("hf", description="Engine of a judge that is loaded here, not behind a url.")
+    templates: dict[str, str] = Field(
+        default_factory=dict,
+        description="Your own `judge_pair`, `judge_axes` or `judge_axes_pair`: Jinja text, or the path of one.",
+    )
+
+
 class EvaluationConfig(ConfigModel):
     """Win rate against the initial policy, and the student's agreement."""
 
@@ -100,6 +114,9 @@ class EvaluationConfig(ConfigModel):
     judge: str = Field(
         description="What compares answers: `reward_model:<model>`, `judge:<model>[@url]` or another scorer, or "
         "`module:function` of prompt and completion."
+    )
+    judging: JudgingConfig = Field(
+        JudgingConfig(), description="How a judge that is a language model is loaded and asked."
     )
     temperatures: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (1.0,), min_length=1, description="Sampling temperatures to evaluate at; reports lead with the first."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -107,6 +107,11 @@ class TeacherConfig(ModelConfig):
         description="What a judge is asked: which of two is better (`pair`), the same on three axes (`axes_pair`), or "
         "a mark from 1 to 10 on each axis (`axes`).",
     )
+    templates: dict[str, str] = Field(
+        default_factory=dict,
+        description="Of a judge: your own `judge_pair`, `judge_axes` or `judge_axes_pair`: Jinja text, or the path of "
+        "one.",
+    )
     url: Url | None = Field(None, description="Base URL of a teacher that already runs. None deploys one.")
     host: str = Field("127.0.0.1", description="Address to listen on; any other than loopback needs the token.")
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -126,6 +131,12 @@ class TeacherConfig(ModelConfig):
         description="Seconds without an answer after which the teacher counts as down; far more than its model needs "
         "to load.",
     )
+
+    @model_validator(mode="after")
+    def _only_a_judge_is_asked(self) -> Self:
+        if self.templates and self.kind != "judge":
+            raise ValueError(f"templates: a teacher of kind {self.kind} is not asked to judge; set kind: judge")
+        return self
 
 
 class ServeConfig(ConfigModel):

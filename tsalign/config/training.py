@@ -62,6 +62,11 @@ class DPOTrainConfig(TrainConfig):
         description="The reference model: `initial` is the model before the run, `previous` the one at the start of "
         "the iteration."
     )
+    reference_engine: Annotated[Literal["hf", "vllm"], OPERATIONAL] = Field(
+        "hf",
+        description="Engine of the reference's log-probs. `vllm` is faster on GPUs; its numbers differ from the "
+        "training's in the last digits.",
+    )
     beta: float = Field(0.1, gt=0, description="Scale of the log-ratios of policy and reference.")
     nll: float = Field(0.1, ge=0, description="Weight of the length-normalised NLL of the chosen completion.")
 

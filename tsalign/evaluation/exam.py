@@ -52,7 +52,7 @@ class Exam:
     ) -> None:
         self.cfg, self.scorers = cfg.evaluation, dict(scorers)
         self.sampling = cfg.sampling.model_copy(update={"k": cfg.evaluation.k})
-        self.judge = scorer_from_name(cfg.evaluation.judge, run.model)
+        self.judge = scorer_from_name(cfg.evaluation.judge, run.model).configured(cfg.evaluation.judging)
         # In stages of their own: two large models do not fit into one actor.
         initial = isinstance(base, Model) and LogProb(base, "mean", sampled_tokens=tokens_of is not None)
         self.likelihood: dict[str, Scorer] = {"initial": initial} if initial else {}

@@ -32,12 +32,18 @@ def texts(folder: Path, overrides: Mapping[str, str] = OURS) -> dict[str, str]:
     Actors get texts, not paths: a file may not exist there, and a changed text has to change the fingerprint.
 
     Raises:
-        TsalignError: no template of that name, or no such file.
+        TsalignError: no template of that name, no such file, or a malformed template.
     """
     ours = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.jinja"))}
     if unknown := sorted(set(overrides) - set(ours)):
         raise TsalignError(f"templates.{unknown[0]}: no such template; expected one of {', '.join(ours)}.")
-    return ours | {name: text_or_file(override, f"templates.{name}") for name, override in overrides.items()}
+    theirs = {name: text_or_file(override, f"templates.{name}") for name, override in overrides.items()}
+    for name, text in theirs.items():
+        try:
+            _turns(text)
+        except TsalignError as error:
+            raise TsalignError(f"templates.{name}: {error}") from error
+    return ours | theirs
 
 
 def render(template: str, /, **values: object) -> list[Message]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tsalign.common import registry
 from tsalign.common.errors import TsalignError
 from tsalign.common.progress import Advance, unseen
-from tsalign.config import EndpointConfig, ModelConfig
+from tsalign.config import EndpointConfig, EngineConfig, JudgingConfig, ModelConfig
 from tsalign.data.pairs import was_cut
 from tsalign.engines import Failed
 from tsalign.runs.artifacts import Endpoint, Model, writer_from
@@ -112,6 +112,16 @@ class Scorer(ABC):
         """Whether scores mean something only among the items of one group."""
         return False
 
+    def configured(self, judging: JudgingConfig) -> Scorer:
+        """The same scorer, its language model loaded and asked as a config says.
+
+        Raises:
+            TsalignError: keys are given that it has no use for.
+        """
+        if judging != JudgingConfig():
+            raise TsalignError("evaluation.judging: this judge asks no language model; remove these keys.")
+        return self
+
     @abstractmethod
     def load(self) -> LoadedScorer:
         """The function that scores lists of items."""
@@ -137,6 +147,17 @@ def scorer_from_name(name: str, find_model: FindModel = writer_from) -> Scorer:
     from tsalign.scoring.function import PythonFunction
 
     return PythonFunction(name)
+
+
+def without_templates(judging: JudgingConfig) -> EngineConfig:
+    """How a judge is loaded that reads probabilities, and asks in no words.
+
+    Raises:
+        TsalignError: there are templates.
+    """
+    if judging.templates:
+        raise TsalignError("evaluation.judging.templates: this judge is not asked in words; remove them.")
+    return judging.engine_keys()
 
 
 def local_model(find_model: FindModel, name: str, role: str) -> Model:

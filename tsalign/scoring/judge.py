@@ -7,15 +7,15 @@ only prefers a place then says nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
 from statistics import fmean
 from typing import Literal
 
 from tsalign.common.progress import out_of
-from tsalign.config import EndpointConfig, ModelConfig, SamplingConfig, validate
+from tsalign.config import EndpointConfig, JudgingConfig, ModelConfig, SamplingConfig, validate
 from tsalign.data.sources import Message
 from tsalign.engines import Completion, Failed, check_engine, open_engine, request_from
 from tsalign.prompts import templates
@@ -68,9 +68,23 @@ class LLMJudge(Scorer):
         """That the model and its engine are there."""
         check_engine(plan, self.writer, self.inference)
 
+    def configured(self, judging: JudgingConfig) -> LLMJudge:
+        """Loaded as the config says, and asked by its templates."""
+        inference = self.inference.model_copy(update=dict(judging.engine_keys()))
+        return replace(self, template=question(self.mode, judging.templates), inference=inference)
+
     def load(self) -> Asked:
         """A function from items to scores, with the method `by_axis`."""
         return Asked(self)
+
+
+def question(mode: Mode, templates_: Mapping[str, str] = templates.OURS) -> str:
+    """The text of a mode's question, ours or what a config gives instead.
+
+    Raises:
+        TsalignError: a template of another name is given, or a file is not there.
+    """
+    return templates.texts(templates.FOLDER, templates_)[f"judge_{mode}"]
 
 
 def by_name(mode: Mode, name: str, find_model: FindModel) -> LLMJudge:
@@ -78,7 +92,7 @@ def by_name(mode: Mode, name: str, find_model: FindModel) -> LLMJudge:
     model, _, url = name.partition("@")
     block: type[EndpointConfig | ModelConfig] = EndpointConfig if "@" in name else ModelConfig
     config = validate(block, {"model": model, **({"url": url} if "@" in name else {})}, "judge")
-    return LLMJudge(find_model(config, "judge"), templates.texts(templates.FOLDER)[f"judge_{mode}"], mode)
+    return LLMJudge(find_model(config, "judge"), question(mode), mode)
 
 
 pair_by_name = partial(by_name, "pair")

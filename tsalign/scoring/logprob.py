@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tsalign.common.progress import out_of
-from tsalign.config import EngineConfig
+from tsalign.config import DPOTrainConfig, EngineConfig, JudgingConfig
 from tsalign.data.chat import sampled_or_encoded
 from tsalign.engines import HF, check_engine, open_logprob_engine
 from tsalign.runs.artifacts import Model
 from tsalign.runs.plan import Amount, Plan, times
-from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
+from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model, without_templates
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class LogProb(Scorer):
     def check(self, plan: Plan) -> None:
         """That the model and its engine are there."""
         check_engine(plan, self.model, self.inference)
+
+    def configured(self, judging: JudgingConfig) -> LogProb:
+        """Loaded as the config says."""
+        return replace(self, inference=without_templates(judging))
 
     def load(self) -> LogProbs:
         """A function from items to log-probs."""
@@ -72,6 +76,15 @@ class LogProbs(LoadedScorer):
         if logps is None:
             return None
         return sum(logps) / (len(logps) if self.scorer.reduce == "mean" else 1)
+
+
+def reference_scores(model: Model, tune: DPOTrainConfig, written: EngineConfig) -> dict[str, Scorer]:
+    """What adds `score.reference`, DPO's summed log-probs, for a scoring stage.
+
+    Args:
+        written: how the completions were written; the reference has the same limits, by `tune.reference_engine`.
+    """
+    return {"reference": LogProb(model, inference=written.engine_keys(engine=tune.reference_engine))}
 
 
 def by_name(name: str, find_model: FindModel) -> LogProb:

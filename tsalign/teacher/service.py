@@ -14,13 +14,12 @@ from tsalign.common.tokens import token_from
 from tsalign.config import EngineConfig, TeacherConfig
 from tsalign.data.checks import check_model
 from tsalign.engines import check_engine
-from tsalign.prompts import templates
 from tsalign.runs.artifacts import Endpoint, Model, fingerprint, model_from
 from tsalign.runs.dry_run import look_for
 from tsalign.runs.plan import Plan, Role, Service
 from tsalign.runs.ray_session import ray_session
 from tsalign.scoring import Scorer
-from tsalign.scoring.judge import LLMJudge
+from tsalign.scoring.judge import LLMJudge, question
 from tsalign.teacher.client import TeacherClient
 from tsalign.teacher.deployment import LOOPBACK, Deployment, check_token, deployed
 from tsalign.teacher.ray_serve import serve_runs, serve_url, spans_nodes
@@ -150,7 +149,7 @@ def _check(config: TeacherConfig, plan: Plan) -> None:
 
 
 def _judge(endpoint: Endpoint, config: TeacherConfig) -> LLMJudge:
-    return LLMJudge(endpoint, templates.texts(templates.FOLDER)[f"judge_{config.asks}"], config.asks)
+    return LLMJudge(endpoint, question(config.asks, config.templates), config.asks)
 
 
 def serve_forever(config: TeacherConfig) -> None:

@@ -30,7 +30,7 @@ from tsalign.runs.artifacts import Dataset, Model
 from tsalign.runs.recipe import recipe
 from tsalign.runs.run import Run
 from tsalign.runs.stage_function import measuring
-from tsalign.scoring.logprob import LogProb
+from tsalign.scoring.logprob import reference_scores
 from tsalign.scoring.stage import score
 from tsalign.training.stage import train
 
@@ -81,7 +81,7 @@ def align(run: Run, cfg: ARTEConfig, teacher: Model, scored: Dataset, tasks: Tas
         pairs.append(run.stage("question_pairs", pair_questions, scored, tasks, template, cfg.pairs, cfg.drafts))
     if "rationales" in cfg.aligned_on:
         pairs.append(run.stage("rationale_pairs", pair_rationales, scored, cfg.pairs))
-    reference = {"reference": LogProb(teacher)}
+    reference = reference_scores(teacher, cfg.align, cfg.writing)
     referred = [run.stage(f"reference_{i}", score, part, reference) for i, part in enumerate(pairs)]
     return run.stage("teacher", train, teacher, referred, cfg.align, "teacher")
 

@@ -28,7 +28,7 @@ from tsalign.recipes.citing.rubrics import categorise, write_rubrics
 from tsalign.runs.artifacts import Folder, Model
 from tsalign.runs.recipe import recipe
 from tsalign.runs.run import Iteration, Run
-from tsalign.scoring.logprob import LogProb
+from tsalign.scoring.logprob import reference_scores
 from tsalign.scoring.stage import score
 from tsalign.stages.sampling import sample
 from tsalign.training.stage import train
@@ -63,7 +63,9 @@ def citing(run: Run, cfg: CITINGConfig) -> None:
         # Self-revision training: instruction, rubric and own answer -> revision.
         policy = it.stage("policy", train, policy, [rows], cfg.tune, "policy")
         if cfg.preference:
-            reference = {"reference": LogProb(base if cfg.preference.reference == "initial" else policy)}
+            reference = reference_scores(
+                base if cfg.preference.reference == "initial" else policy, cfg.preference, cfg.sampling
+            )
             pairs = it.stage("reference", score, it.stage("preferences", prefer, rows), reference)
             policy = it.stage("preferring", train, policy, [pairs], cfg.preference, "policy")
         run.overlap(examine, it, cfg, exam, policy, rubrics, texts["citing_rewrite"])

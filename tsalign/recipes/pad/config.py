@@ -36,7 +36,7 @@ class TeacherScoreConfig(EngineConfig):
     @property
     def inference(self) -> EngineConfig:
         """How the teacher is loaded."""
-        return EngineConfig(**self.model_dump(include=set(EngineConfig.model_fields)))
+        return self.engine_keys()
 
 
 class PADTrainConfig(TrainConfig):

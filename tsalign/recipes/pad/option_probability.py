@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 from tsalign.common.progress import out_of
-from tsalign.config import EngineConfig
+from tsalign.config import EngineConfig, JudgingConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.engines import HF, check_engine, open_logprob_engine
 from tsalign.prompts.templates import render, texts
 from tsalign.runs.artifacts import Model
 from tsalign.runs.plan import Amount, Plan, times
-from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model
+from tsalign.scoring import FindModel, Item, LoadedScorer, Scorer, local_model, without_templates
 
 TOP = 20  # next tokens looked at
 SHORTER_THAN = 3  # characters of a token that still names an option: "A", "A)", "(A"
@@ -77,6 +77,10 @@ class OptionProbability(Scorer):
     def check(self, plan: Plan) -> None:
         """That the model and its engine are there."""
         check_engine(plan, self.model, self.inference)
+
+    def configured(self, judging: JudgingConfig) -> OptionProbability:
+        """Loaded as the config says."""
+        return replace(self, inference=without_templates(judging))
 
     def load(self) -> Questions:
         """A function from items to scores; None for one without a rival, or whose question is too long."""

@@ -29,7 +29,7 @@ from tsalign.runs.artifacts import Model
 from tsalign.runs.recipe import recipe
 from tsalign.runs.run import Run
 from tsalign.scoring import Scorer
-from tsalign.scoring.logprob import LogProb
+from tsalign.scoring.logprob import LogProb, reference_scores
 from tsalign.scoring.stage import score
 from tsalign.stages.sampling import sample
 from tsalign.training.stage import train
@@ -55,7 +55,7 @@ def pad(run: Run, cfg: PADConfig) -> None:
         if isinstance(cfg.tune, DPOTrainConfig | SimPOTrainConfig):
             learnt = it.stage("pairs", pair, learnt)
         if isinstance(cfg.tune, DPOTrainConfig):
-            reference = {"reference": LogProb(base if cfg.tune.reference == "initial" else policy)}
+            reference = reference_scores(base if cfg.tune.reference == "initial" else policy, cfg.tune, cfg.sampling)
             learnt = it.stage("reference", score, learnt, reference)
         policy = it.stage("policy", train, policy, [learnt], cfg.tune, "policy")
         run.overlap(exam.examine, it, policy)

@@ -26,7 +26,7 @@ from tsalign.runs.artifacts import Model
 from tsalign.runs.recipe import recipe
 from tsalign.runs.run import Iteration, Run
 from tsalign.scoring import Scorer
-from tsalign.scoring.logprob import LogProb
+from tsalign.scoring.logprob import reference_scores
 from tsalign.scoring.reward_model import RewardModel
 from tsalign.scoring.stage import score
 from tsalign.stages.sampling import sample
@@ -72,7 +72,7 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
                     it.stage, "student", train, student, preferences, cfg.distill, "student", *replay
                 )
             # Policy update: DPO on the same pairs.
-            reference = {"reference": LogProb(base if cfg.tune.reference == "initial" else policy)}
+            reference = reference_scores(base if cfg.tune.reference == "initial" else policy, cfg.tune, cfg.sampling)
             pairs = [it.stage(f"reference_{i}", score, part, reference) for i, part in enumerate(preferences)]
             policy = it.stage("policy", train, policy, pairs, cfg.tune, "policy")
             student = learning.result() if learning else student
