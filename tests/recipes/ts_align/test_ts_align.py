@@ -114,7 +114,8 @@ def test_preferences_tell_where_they_come_from_and_trl_reads_them(folder: Path) 
         assert row["chosen_origin"]["seed"] != row["rejected_origin"]["seed"]
     exported = [json.loads(line) for line in (place / "preferences" / "preferences.jsonl").read_text().splitlines()]
     assert len(exported) == len(rows)
-    assert {tuple(row) for row in exported} == {("prompt", "chosen", "rejected")}
+    assert {tuple(row) for row in exported} == {("prompt", "chosen", "rejected", "chosen_finish", "rejected_finish")}
+    assert [row["chosen_finish"] for row in exported] == [row["chosen_origin"]["finish"] for row in rows]
     assert exported[0]["chosen"][0]["role"] == "assistant"
 
 
@@ -135,7 +136,8 @@ def test_tuning_starts_at_ln2_and_lengths_and_duplicates_are_reported(folder: Pa
     assert {"duplicates", "completion_tokens", "cut"} <= set(counts)
     summary = json.loads((folder / "runs/whole/iterations/1/evaluation/summary.json").read_text())
     assert set(summary["win_rate"]) == {"1.0", "0.0"}
-    assert summary["tokens"]["policy"] > 0
+    assert summary["quality"]["policy"]["length"] > 0
+    assert summary["quality"]["policy"]["log_prob"] == pytest.approx(summary["quality"]["base"]["log_prob"], abs=1.0)
 
 
 @pytest.mark.slow
