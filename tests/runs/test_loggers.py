@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,3 +64,48 @@ def test_a_tracker_that_is_not_installed_names_its_extra(tracker: str, monkeypat
 
 def test_no_logger_is_no_sink() -> None:
     assert loggers.open_sinks([], UPath("."), "r") == []
+
+
+class FakeMLflow:
+    """Stands for the package, which is not installed here: remembers runs and what was logged."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str | None, str]] = []
+        self.logged: list[tuple[dict[str, float], int]] = []
+
+    def start_run(self, run_id: str | None, run_name: str) -> Any:
+        self.started.append((run_id, run_name))
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_id or f"made-{len(self.started)}"))
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.logged.append((metrics, step))
+
+    def end_run(self) -> None: ...
+
+
+class FakeWandB:
+    """Stands for the package: remembers how runs were opened."""
+
+    def __init__(self) -> None:
+        self.opened: list[dict[str, Any]] = []
+
+    def init(self, **options: Any) -> Any:
+        self.opened.append(options)
+        return SimpleNamespace(log=lambda metrics: None, finish=lambda: None)
+
+
+def test_a_resumed_run_goes_on_in_its_trackers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow, wandb = FakeMLflow(), FakeWandB()
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    for _ in range(2):
+        for sink in loggers.open_sinks(["mlflow", "wandb"], UPath(tmp_path), "r"):
+            sink.write(2, "policy", {"step": 7, "loss": 0.5})
+            sink.close()
+    assert mlflow.started == [(None, "r"), ("made-1", "r")]
+    assert mlflow.logged == [({"2/policy/step": 7, "2/policy/loss": 0.5}, 7)] * 2
+    first, again = wandb.opened
+    assert first == again
+    assert (first["name"], first["resume"]) == ("r", "allow")
+    loggers.open_sinks(["wandb"], UPath(tmp_path) / "other", "r")
+    assert wandb.opened[2]["id"] != first["id"]

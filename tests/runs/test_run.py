@@ -21,7 +21,8 @@ from upath import UPath
 import tsalign
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import append_line, atomic, read_lines, write_json
-from tsalign.config import ResourceConfig, RunConfig, SamplingConfig
+from tsalign.config import ModelConfig, ResourceConfig, RunConfig, SamplingConfig
+from tsalign.data.sources import contents
 from tsalign.runs.artifacts import Dataset, Model, content_fingerprint, fingerprint, model_from
 from tsalign.runs.interrupts import Terminated
 from tsalign.runs.ledger import Ledger
@@ -29,6 +30,7 @@ from tsalign.runs.run import Cancelled, Run
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import StageFunction, measuring, stage_function
 from tsalign.runs.status import status
+from tsalign.scoring.function import PythonFunction
 
 SLOW_TO_IMPORT = ("tsalign.engines.vllm", "tsalign.training.loop", "tsalign.teacher.app")  # and without stages
 
@@ -331,6 +333,46 @@ def test_a_stage_done_anew_says_what_changed(tmp_path: Path, capsys: pytest.Capt
     assert ["·", "one", "done", "before"] in [line.split() for line in shown.splitlines()]
 
 
+def test_a_file_that_is_gone_is_known_by_what_it_was(tmp_path: Path) -> None:
+    place = tmp_path / "prompts.jsonl"
+    place.write_text("a")
+    for _ in range(2):
+        run = Run(config(tmp_path), "r")
+        with run.open():
+            assert text(run.stage("one", gone, str(place))) == "late"
+        place.unlink(missing_ok=True)
+    assert [entry["state"] for entry in run.ledger.entries if entry.get("stage") == "one"] == ["started", "done"]
+
+
+@stage_function("gone")
+def gone(stage: Stage, place: str) -> Dataset:
+    return write(stage, "late")
+
+
+@gone.reads
+def _gone_files(place: str) -> dict[str, str]:
+    return contents([place])
+
+
+@pytest.mark.parametrize("content", ["return 1.0", "return 2.0"])
+def test_a_judge_is_known_by_its_file(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_judge.py").write_text("def grade(prompt, completion):\n    return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = fingerprint(PythonFunction("my_judge:grade"))
+    (tmp_path / "my_judge.py").write_text(f"def grade(prompt, completion):\n    {content}\n")
+    assert (fingerprint(PythonFunction("my_judge:grade")) == before) == (content == "return 1.0")
+
+
+def test_a_chat_template_is_known_by_its_text(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "t.jinja").write_text("{{ messages }}")
+    chosen = ModelConfig(model=str(tmp_path), chat_template=str(tmp_path / "t.jinja"))
+    one = model_from(chosen, "policy")
+    assert one.chat_template == "{{ messages }}"
+    (tmp_path / "t.jinja").write_text("{{ messages[0] }}")
+    assert model_from(chosen, "policy").fingerprint != one.fingerprint
+
+
 @pytest.mark.parametrize("key", ["gpu_memory", "batch_tokens"])
 def test_keys_of_how_work_is_done_are_no_input(key: str) -> None:
     half = SamplingConfig().model_copy(update={key: getattr(SamplingConfig(), key) / 2})
@@ -359,8 +401,6 @@ def test_fingerprints_follow_content(tmp_path: Path) -> None:
 
 
 def test_models_are_known_by_their_files(tmp_path: Path) -> None:
-    from tsalign.config import ModelConfig
-
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"1")
     first = model_from(ModelConfig(model=str(tmp_path)), "policy")

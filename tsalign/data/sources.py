@@ -70,11 +70,17 @@ def find_files(location: str) -> list[UPath]:
 
 
 def contents(locations: Iterable[str]) -> dict[str, str]:
-    """Each location -> a fingerprint of the files that it names; built-in rows are known by their name."""
-    return {
-        location: location if is_builtin(location) else content_fingerprint(find_files(location))
-        for location in sorted(set(locations))
-    }
+    """Each location -> a fingerprint of the files that it names, empty where there are none any more.
+
+    Built-in rows are known by their name.
+    """
+    return {location: _content(location) for location in sorted(set(locations))}
+
+
+def _content(location: str) -> str:
+    if is_builtin(location):
+        return location
+    return content_fingerprint(files) if (files := find_files(location)) else ""
 
 
 def read(locations: list[str]) -> Iterator[Record]:

@@ -16,7 +16,7 @@ from upath import UPath
 from tsalign.common.errors import TsalignError
 from tsalign.common.http import PATIENCE_SECONDS, TIMEOUT_SECONDS
 from tsalign.common.registry import builtin, is_builtin
-from tsalign.common.storage import resolve
+from tsalign.common.storage import resolve, text_or_file
 from tsalign.common.tokens import token_from
 from tsalign.config import OPERATIONAL, EndpointConfig, ModelConfig
 
@@ -150,11 +150,13 @@ def model_from(config: ModelConfig, role: str) -> Model:
     """The model that a role's config names, fingerprinted by content where it is a folder.
 
     Raises:
-        TsalignError: as `locate`.
+        TsalignError: as `locate`; or the file of the chat template is not there.
     """
     path, folder = locate(config, role)
     known = _folder_fingerprint(folder) if folder else fingerprint(path, config.revision)
-    return named_model(config, path, role, fingerprint(known, config.chat_template))
+    template = text_or_file(config.chat_template, f"{role}.chat_template") if config.chat_template else None
+    config = config.model_copy(update={"chat_template": template})
+    return named_model(config, path, role, fingerprint(known, template))
 
 
 def named_model(config: ModelConfig, path: str, role: str, known: str) -> Model:

@@ -38,6 +38,12 @@ class Ledger:
         """The newest entry of a stage."""
         return next((e for e in reversed(self.entries) if e.get("stage") == stage), None)
 
+    def inputs(self, stage: str) -> dict[str, Any]:
+        """What a stage was given when it last began."""
+        began = (entry for entry in reversed(self.entries) if entry.get("stage") == stage and "inputs" in entry)
+        found: dict[str, Any] = next(began, {}).get("inputs", {})
+        return found
+
     def done(self) -> dict[str, dict[str, Any]]:
         """Stage name -> its newest entry, for stages whose newest entry says done; in order of first appearance."""
         newest = {entry["stage"]: entry for entry in self.entries if "stage" in entry}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+import uuid
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -10,8 +11,11 @@ from typing import Any, Protocol
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
+from tsalign.common.storage import write_json
 
 PACKAGES = ("wandb", "mlflow")  # those that are extras of ours, by the same names
+
+TRACKERS = "trackers.json"  # in the run's folder: tracker -> the id of the run there
 
 
 class Sink(Protocol):
@@ -72,7 +76,8 @@ class WandB:
     def __init__(self, folder: UPath, run: str) -> None:
         import wandb
 
-        self.run = wandb.init(project="tsalign", id=run, name=run, resume="allow", dir=str(folder))
+        known = _remembered(folder, "wandb", uuid.uuid4().hex)
+        self.run = wandb.init(project="tsalign", id=known, name=run, resume="allow", dir=str(folder))
 
     def write(self, iteration: int, stage: str, metrics: dict[str, Any]) -> None:
         self.run.log({"iteration": iteration, **numbers(stage, metrics)})
@@ -82,20 +87,36 @@ class WandB:
 
 
 class MLflow:
-    """One MLflow run with the run's name."""
+    """One MLflow run with the run's name, continued on resume; steps as TensorBoard's."""
 
     def __init__(self, folder: UPath, run: str) -> None:
         import mlflow
 
-        self.mlflow, self.steps = mlflow, Counter[str]()
-        mlflow.start_run(run_name=run)
+        self.mlflow = mlflow
+        known = mlflow.start_run(run_id=_recalled(folder, "mlflow"), run_name=run).info.run_id
+        _remembered(folder, "mlflow", known)
 
     def write(self, iteration: int, stage: str, metrics: dict[str, Any]) -> None:
-        self.steps[stage] += 1
-        self.mlflow.log_metrics(numbers(stage, metrics), step=self.steps[stage])
+        tag = f"{iteration}/{stage}" if "step" in metrics else stage
+        self.mlflow.log_metrics(numbers(tag, metrics), step=metrics.get("step", iteration))
 
     def close(self) -> None:
         self.mlflow.end_run()
+
+
+def _recalled(folder: UPath, tracker: str) -> str | None:
+    """The id under which a tracker knows the run; None before it was first logged there."""
+    path = folder / TRACKERS
+    return json.loads(path.read_text()).get(tracker) if path.exists() else None
+
+
+def _remembered(folder: UPath, tracker: str, known: str) -> str:
+    """The id that the run has, or from now on, `known`."""
+    if (before := _recalled(folder, tracker)) is not None:
+        return before
+    path = folder / TRACKERS
+    write_json(path, {**(json.loads(path.read_text()) if path.exists() else {}), tracker: known})
+    return known
 
 
 SINKS: dict[str, Any] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}

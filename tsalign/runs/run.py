@@ -213,7 +213,7 @@ class Run:
         kwargs: dict[str, Any],
     ) -> Any:
         full = f"{iteration}/{name}" if iteration else name
-        files = function.files(*args, **kwargs)
+        files = self._contents(full, function.files(*args, **kwargs))
         known = fingerprint(function.name, function.version, self.config.seed, full, list(args), kwargs, files)
         inputs = inputs_of(function.do, args, kwargs, self.config, files)
         past = self.ledger.last(full)
@@ -247,6 +247,11 @@ class Run:
             anew = self._clear(stage, past, function, inputs)
             return self._do(stage, counts, function, args, kwargs, {"inputs": inputs, **anew})
 
+    def _contents(self, stage: str, files: dict[str, str]) -> dict[str, str]:
+        """The fingerprints of what a stage reads; of files that are gone, those of when it last began."""
+        began = self.ledger.inputs(stage)
+        return {place: known or began.get(place, {}).get("fingerprint", "") for place, known in files.items()}
+
     def _clear(
         self, stage: Stage, past: dict[str, Any] | None, function: StageFunction[..., Any], inputs: dict[str, Any]
     ) -> dict[str, str]:
@@ -257,8 +262,10 @@ class Run:
             why = f"{stage.out} is not whole any more"
         else:
             remove(stage.out)
-            started = next(e for e in reversed(self.ledger.entries) if e.get("stage") == stage.name and "inputs" in e)
-            why = changes(started["inputs"], inputs) or f"the seed, or the version of {function.name}, changed"
+            why = (
+                changes(self.ledger.inputs(stage.name), inputs)
+                or f"the seed, or the version of {function.name}, changed"
+            )
         console.print(f"[yellow]·[/] {stage.name:<24} done anew: {escape(why)}", highlight=False, soft_wrap=True)
         return {"anew": why}
 

@@ -39,7 +39,10 @@ class StageFunction(Generic[P, A]):
         return plan
 
     def reads(self, contents: Callable[P, Mapping[str, str]]) -> Callable[P, Mapping[str, str]]:
-        """Register the decorated function: each location of the user's that the stage reads -> its fingerprint."""
+        """Register the decorated function: each location of the user's that the stage reads -> its fingerprint.
+
+        It is empty where nothing is there any more; the stage is then known by what was there when it was done.
+        """
         self._reads = contents
         return contents
 

@@ -7,11 +7,15 @@ import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
+
+from upath import UPath
 
 from tsalign.common import registry
 from tsalign.common.errors import TsalignError
 from tsalign.common.registry import attribute
+from tsalign.runs.artifacts import content_fingerprint, fingerprint
 from tsalign.runs.plan import Plan
 from tsalign.scoring import SCORERS, Item, LoadedScorer, Scorer
 
@@ -21,6 +25,13 @@ class PythonFunction(Scorer):
     """Calls `function(prompt: list of messages, completion: str) -> float` for each item."""
 
     function: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its name and its module's file: a judge that was changed judges anew."""
+        module = find_spec(self.function.partition(":")[0])
+        origin = module.origin if module else None
+        return fingerprint(self.function, content_fingerprint([UPath(origin)]) if origin else "")
 
     @property
     def who(self) -> str:
