@@ -421,3 +421,42 @@ def test_a_task_that_is_malformed(place: Path, refused: Call, task: dict[str, An
     rows = [{"split": split, "question": f"a {split}?", "answer": "b"} for split in ("test", "preference")]
     (place / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert expected in refused("plan", "arte.yaml")
+
+
+@pytest.mark.parametrize(
+    ("command", "recipe", "changes", "expected"),
+    [
+        ("plan", "citing", ["method=sft", "demonstrations=questions.jsonl"], "demonstrations: "),
+        ("plan", "citing", ["method=sft", "demonstrations=held.jsonl"], "held.jsonl:1: no reply; expected completion"),
+        ("run", "citing", ["method=sft", "demonstrations=nowhere.jsonl"], "demonstrations: nowhere.jsonl: no prompt"),
+        ("plan", "citing", ["rubrics.categories=held.jsonl"], "held.jsonl:1: category: expected text"),
+        ("plan", "citing", ["rubrics.encoder.model=./nowhere"], "rubrics.encoder.model: ./nowhere: no config.json"),
+        ("plan", "citing", ["teacher={url: htp://x, model: y}"], "teacher.url: expected a URL such as"),
+        ("plan", "citing", ["templates={citing_rubrik: x}"], "templates.citing_rubrik: no such template"),
+        ("plan", "pad", ["templates={pad_choice: nowhere.jinja}"], "templates.pad_choice: "),
+        ("plan", "pad", ["teacher.model=toy:teacher"], "teacher.model: "),
+        ("plan", "pad", ["keep=9"], "keep: cannot keep 9 of 5 responses"),
+        ("run", "arte", ["tasks=[nowhere]"], "tasks: nowhere: no task found"),
+        ("plan", "arte", ["answering.max_tokens=96"], "max_tokens: 96 of max_model_len 96"),
+        ("plan", "arte", ["shots=[-1]"], "shots.0: Input should be greater than or equal to 0"),
+    ],
+)
+def test_what_other_recipes_check(
+    place: Path, refused: Call, command: str, recipe: str, changes: list[str], expected: str
+) -> None:
+    assert expected in refused(command, str(find(recipe).quickstart), *changes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["./nowhere", "--sets", "held.jsonl"], "model.model: ./nowhere: no config.json there"),
+        (["toy:policy", "--sets", "nowhere.jsonl"], "evaluation.sets.nowhere: nowhere.jsonl: no prompt file found"),
+        (["gpt@http://host:99999/v1", "--sets", "held.jsonl"], "model.url: expected a URL such as"),
+        (["toy:policy", "--sets", "held.jsonl", "--procedure", "guidde"], "procedure.name: 'guidde' is not one of"),
+        (["toy:policy", "--sets", "held.jsonl", "--run", "../x"], "run: expected letters, digits"),
+    ],
+)
+def test_what_evaluate_checks(refused: Call, arguments: list[str], expected: str) -> None:
+    judged = ["--against", "toy:policy", "--judge", "tsalign.toy.oracle:grade"]
+    assert expected in refused("evaluate", *arguments, *judged)

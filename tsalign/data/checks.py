@@ -9,7 +9,7 @@ from typing import Any
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
-from tsalign.common.registry import is_builtin
+from tsalign.common.registry import builtin, is_builtin
 from tsalign.common.storage import is_remote, resolve, text_or_file
 from tsalign.data import weights
 from tsalign.data.headers import read_object
@@ -84,13 +84,12 @@ def check_rows(plan: Plan, key: str, locations: Sequence[str], taken: Callable[[
 def _check_location(plan: Plan, location: str, taken: Callable[[Record], Any]) -> None:
     if not location.strip():
         raise TsalignError("is empty; expected a file, a folder or a glob.")
-    if is_remote(location):
-        return
     if is_builtin(location):
-        names = [location]
-    else:
-        asked = expand if plan.ready or resolve(location).is_dir() else find_files
-        names = [str(file) for file in asked(location)]
+        builtin("rows", location)  # that there are such rows
+    if is_builtin(location) or is_remote(location):
+        return
+    asked = expand if plan.ready or resolve(location).is_dir() else find_files
+    names = [str(file) for file in asked(location)]
     first = {name: list(islice(read([name]), FIRST_ROWS)) for name in names[:FIRST_FILES]}
     if first and len(names) == len(first) and not any(first.values()):
         raise TsalignError(f"{location}: has no rows.")

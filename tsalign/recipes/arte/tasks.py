@@ -83,7 +83,11 @@ def read_tasks(locations: Sequence[str]) -> tuple[Task, ...]:
 @read_tasks.expects
 def _expect_tasks(plan: Plan, locations: Sequence[str]) -> tuple[Task, ...]:
     """The tasks that are on this machine; each other location stands for an unknown number of them."""
-    away = [place for place in locations if is_remote(place) or not (is_builtin(place) or _files(place))]
+    away = [
+        place
+        for place in locations
+        if is_remote(place) or not (plan.ready or is_builtin(place) or _files(place))  # a run says what is missing
+    ]
     for place in away:
         plan.leave_uncounted(place)
     read = read_tasks([place for place in locations if place not in away])

@@ -9,10 +9,11 @@ from rapidfuzz.distance import Levenshtein
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import WritingConfig
+from tsalign.data.checks import check_rows
 from tsalign.data.intake import parse
 from tsalign.data.pairs import preference
 from tsalign.data.shards import Row, Shard, read_counts
-from tsalign.data.sources import BadRow, Message, absolute, contents, read
+from tsalign.data.sources import BadRow, Message, Record, absolute, contents, read
 from tsalign.data.workers import map_shards
 from tsalign.engines import Completion, Failed
 from tsalign.prompts.parsers import part
@@ -173,6 +174,7 @@ def _read_demonstrations(prompts: Dataset, location: str, copies: int, rewrite: 
 def _expect_demonstrations(
     stage: PlannedStage, prompts: Dataset, location: str, copies: int, rewrite: str | None = None
 ) -> Dataset:
+    check_rows(stage.plan, "demonstrations", [location], _demonstration)
     rows = times(expected(prompts).rows, copies)
     stage.needs("", stage.resources.mine, {"rows": rows})
     return stage.dataset(rows)
@@ -207,15 +209,18 @@ def replies(location: str) -> dict[str, str]:
     found = {}
     for record in read([location]):
         try:
-            prompt = parse(record, None)
+            prompt_id, reply = _demonstration(record)
         except BadRow as error:
-            raise TsalignError(f"{record.file}:{record.line}: {error}") from None
-        if not (reply := _reply_of(record.row)):
-            raise TsalignError(
-                f"{record.file}:{record.line}: no reply; expected completion or output, or messages that end with it."
-            )
-        found[prompt.prompt_id] = reply
+            raise TsalignError(f"{record.file}:{record.line}: {error}.") from None
+        found[prompt_id] = reply
     return found
+
+
+def _demonstration(record: Record) -> tuple[str, str]:
+    prompt = parse(record, None)
+    if not (reply := _reply_of(record.row)):
+        raise BadRow("no reply; expected completion or output, or messages that end with it")
+    return prompt.prompt_id, reply
 
 
 def _reply_of(row: Row) -> str | None:

@@ -15,9 +15,10 @@ from tsalign.common.errors import TsalignError
 from tsalign.common.seeds import fraction
 from tsalign.common.storage import append_line, drop_cut_line, read_lines, remove, resolve
 from tsalign.config import WritingConfig
+from tsalign.data.checks import check_rows
 from tsalign.data.intake import parse
 from tsalign.data.shards import Row, iterate, write_rows
-from tsalign.data.sources import BadRow, Message, absolute, contents, read
+from tsalign.data.sources import BadRow, Message, Record, absolute, contents, read
 from tsalign.data.tasks import in_one_task
 from tsalign.engines import Completion
 from tsalign.prompts.parsers import part
@@ -25,6 +26,7 @@ from tsalign.prompts.templates import render
 from tsalign.recipes.citing.config import RubricsConfig
 from tsalign.recipes.citing.retrieval import Corpus, fit_encoder, instruction, load_encoder, save_encoder, unit
 from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model, fingerprint
+from tsalign.runs.dry_run import look_for
 from tsalign.runs.plan import Plan, PlannedStage, at_most, expected
 from tsalign.runs.reader import reader
 from tsalign.runs.stage import Stage
@@ -54,6 +56,10 @@ def _read_categories(prompts: Dataset, config: RubricsConfig) -> dict[str, str]:
 
 @categorise.expects
 def _expect_categories(stage: PlannedStage, prompts: Dataset, config: RubricsConfig) -> Dataset:
+    if config.categories not in ("set", "cluster"):
+        check_rows(stage.plan, "rubrics.categories", [config.categories], _categorised)
+    if config.encoder.model != "tfidf":
+        look_for(stage.plan, config.encoder, "rubrics.encoder")
     found = expected(prompts)
     rows = at_most(found.rows, config.sample)
     # A file that names the categories is not read for a plan.
@@ -110,13 +116,18 @@ def _given(location: str) -> dict[str, str]:
     found = {}
     for record in read([absolute(location)]):
         try:
-            prompt = parse(record, None)
+            asked, category = _categorised(record)
         except BadRow as error:
             raise TsalignError(f"{record.file}:{record.line}: {error}") from None
-        if not isinstance(record.row.get("category"), str):
-            raise TsalignError(f"{record.file}:{record.line}: category: expected text")
-        found[instruction(prompt.messages)] = record.row["category"]
+        found[asked] = category
     return found
+
+
+def _categorised(record: Record) -> tuple[str, str]:
+    prompt = parse(record, None)
+    if not isinstance(category := record.row.get("category"), str):
+        raise BadRow("category: expected text")
+    return instruction(prompt.messages), category
 
 
 @dataclass(frozen=True)
@@ -206,4 +217,4 @@ def rubrics_from(location: str) -> Folder:
 
 @rubrics_from.expects
 def _expect_corpus(plan: Plan, location: str) -> Folder:
-    return Folder(location, location)
+    return rubrics_from(location) if plan.ready else Folder(location, location)
