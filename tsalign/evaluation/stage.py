@@ -18,7 +18,7 @@ from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.scoring import Item, Scorer, items
+from tsalign.scoring import Item, Scorer, items, placement
 from tsalign.scoring.stage import add_scores
 
 
@@ -35,7 +35,7 @@ def evaluate(
         step: the step of a procedure that made the answers, where it is not the last.
     """
     arguments: dict[str, Any] = {"base": base, "judge": judge}
-    verdicts = map_shards(stage, answers, EvaluationWorker, arguments, stage.resources.score)
+    verdicts = map_shards(stage, answers, EvaluationWorker, arguments, placement([judge], stage.resources))
     summary = summarise(verdicts, evaluation, stage.iteration, stage.seed)
     write_json(stage.out / "summary.json", summary)
     report = report_of_step(step, summary) if step else report_of(summary)
@@ -57,7 +57,7 @@ def _expect_verdicts(
     given = expected(answers)
     side_by_side = (times(given.rows, given.completions), 2.0)
     work = judge.work(*side_by_side) if judge.comparative else judge.work(given.rows, given.completions)
-    stage.needs(judge.who, stage.resources.score, work)
+    stage.needs(judge.who, placement([judge], stage.resources), work)
     return stage.derived(given)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tsalign.common import registry
 from tsalign.common.errors import TsalignError
 from tsalign.common.progress import Advance, unseen
-from tsalign.config import EndpointConfig, EngineConfig, JudgingConfig, ModelConfig
+from tsalign.config import EndpointConfig, EngineConfig, JudgingConfig, ModelConfig, Placement, ResourceConfig
 from tsalign.data.pairs import was_cut
 from tsalign.engines import Failed
 from tsalign.runs.artifacts import Endpoint, Model, writer_from
@@ -112,6 +112,11 @@ class Scorer(ABC):
         """Whether scores mean something only among the items of one group."""
         return False
 
+    @property
+    def remote(self) -> bool:
+        """Whether it only asks a service, so that its actors need no GPU."""
+        return False
+
     def configured(self, judging: JudgingConfig) -> Scorer:
         """The same scorer, its language model loaded and asked as a config says.
 
@@ -132,6 +137,11 @@ class Scorer(ABC):
     def work(self, rows: Amount, completions: Amount) -> dict[str, Amount]:
         """What scoring this many rows needs, for a plan: unit -> amount at most."""
         return {"scores": times(rows, completions)}
+
+
+def placement(scorers: Iterable[Scorer], resources: ResourceConfig) -> Placement:
+    """The actors in which scorers score."""
+    return resources.mine if all(scorer.remote for scorer in scorers) else resources.score
 
 
 def scorer_from_name(name: str, find_model: FindModel = writer_from) -> Scorer:

@@ -55,6 +55,11 @@ class LLMJudge(Scorer):
         return self.mode != "axes"
 
     @property
+    def remote(self) -> bool:
+        """Whether the model is at an endpoint."""
+        return isinstance(self.writer, Endpoint)
+
+    @property
     def who(self) -> str:
         """The role of the model that judges."""
         return self.writer.role

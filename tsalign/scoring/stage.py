@@ -14,7 +14,7 @@ from tsalign.runs.artifacts import Dataset
 from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.scoring import LoadedScorer, Scorer, items
+from tsalign.scoring import LoadedScorer, Scorer, items, placement
 
 
 @stage_function("score")
@@ -30,7 +30,7 @@ def score(
         TsalignError: a scorer failed on more rows than allowed.
     """
     arguments: dict[str, Any] = {"scorers": scorers, "share": share}
-    return map_shards(stage, data, ScoreWorker, arguments, stage.resources.score)
+    return map_shards(stage, data, ScoreWorker, arguments, placement(scorers.values(), stage.resources))
 
 
 @score.expects
@@ -39,9 +39,10 @@ def _expect_scores(
 ) -> Dataset:
     items = expected(data)
     rows = times(items.rows, share[1] - share[0])
+    place = placement(scorers.values(), stage.resources)
     for scorer in scorers.values():
         scorer.check(stage.plan)
-        stage.needs(scorer.who, stage.resources.score, scorer.work(rows, items.completions))
+        stage.needs(scorer.who, place, scorer.work(rows, items.completions))
     return stage.derived(items, rows=rows)
 
 

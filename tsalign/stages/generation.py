@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tsalign.common.progress import out_of, unseen
-from tsalign.config import EngineConfig, Placement
+from tsalign.config import EngineConfig, Placement, ResourceConfig
 from tsalign.data.shards import Row, Shard, take_counts
 from tsalign.data.workers import map_shards
 from tsalign.engines import Completion, Failed, Request, open_engine
@@ -40,9 +40,8 @@ def generate(
     data: Dataset,
     asking: Asking,
     engine: EngineConfig,
-    placement: Placement,
 ) -> Dataset:
-    """Let `writer` answer what `asking` asks about every row of `data`.
+    """Let `writer` answer what `asking` asks about every row of `data`, in the actors of `placement`.
 
     Raises:
         TsalignError: more than `stage.max_failed_fraction` of the rows failed; it shows three.
@@ -53,7 +52,12 @@ def generate(
         "engine": engine,
         "tensor_parallel": stage.resources.sample.tensor_parallel,
     }
-    return map_shards(stage, data, GenerationWorker, arguments, placement)
+    return map_shards(stage, data, GenerationWorker, arguments, placement(writer, stage.resources))
+
+
+def placement(writer: Model | Endpoint, resources: ResourceConfig) -> Placement:
+    """The actors in which a writer writes; those of an endpoint only wait for answers, and take no GPU for that."""
+    return resources.mine if isinstance(writer, Endpoint) else resources.sample
 
 
 class GenerationWorker:

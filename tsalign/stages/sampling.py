@@ -15,7 +15,7 @@ from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.report import mostly, warn
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.stages.generation import Written, generate
+from tsalign.stages.generation import Written, generate, placement
 
 
 @stage_function("sample")
@@ -39,7 +39,7 @@ def sample(
     """
     seed = derive(stage.seed, stage.iteration)
     asking = Candidates(sampling, temperatures or (sampling.temperature,), seed, policy.fingerprint)
-    candidates = generate(stage, policy, prompts, asking, sampling, stage.resources.sample)
+    candidates = generate(stage, policy, prompts, asking, sampling)
     counts = read_counts(candidates)
     made = counts["completions"]
     rates = {"duplicate_rate": "duplicates", "cut_rate": "cut", "mean_completion_tokens": "completion_tokens"}
@@ -71,7 +71,7 @@ def _expect_completions(
     asked, at = expected(prompts), len(temperatures or (sampling.temperature,))
     completions = times(asked.rows, sampling.k, at)
     work = {"completions": completions, "new tokens": times(completions, sampling.max_tokens)}
-    stage.needs(policy.role, stage.resources.sample, work)
+    stage.needs(policy.role, placement(policy, stage.resources), work)
     return stage.derived(asked, completions=float(sampling.k * at), temperatures=at)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tsalign.common.seeds import derive
-from tsalign.config import Placement, ResourceConfig, SamplingConfig
+from tsalign.config import SamplingConfig
 from tsalign.data.shards import Row, read_counts
 from tsalign.data.sources import Message
 from tsalign.engines import Completion, Failed, Request, check_engine, first_failure, request_from
@@ -17,7 +17,7 @@ from tsalign.runs.plan import Amount, PlannedStage, expected, plus, times
 from tsalign.runs.report import mostly, warn
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.stages.generation import Written, generate
+from tsalign.stages.generation import Written, generate, placement
 
 RAW_CHARACTERS = 2000
 
@@ -53,8 +53,7 @@ def write(
         TsalignError: more than `stage.max_failed_fraction` of the rows failed; it shows three.
     """
     asking = Questions(writing, sampling, derive(stage.seed, stage.iteration, stage.name))
-    placement = _placement(writer, stage.resources)
-    written = generate(stage, writer, data, asking, sampling, placement)
+    written = generate(stage, writer, data, asking, sampling)
     counts = read_counts(written)
     limit = f"of the texts are cut at max_tokens: raise it; it is {sampling.max_tokens}."
     warn(stage.out, *mostly(counts.get("cut", 0), counts.get("completions", 0), limit))
@@ -80,12 +79,7 @@ def needs_texts(
     """Note for a plan how many texts `writer` would write, by what they are, and what keeps it from writing."""
     check_engine(stage.plan, writer, sampling, stage.resources.sample.tensor_parallel)
     tokens = times(plus(*texts.values()), sampling.max_tokens)
-    stage.needs(writer.role, _placement(writer, stage.resources), {**texts, "new tokens": tokens})
-
-
-def _placement(writer: Model | Endpoint, resources: ResourceConfig) -> Placement:
-    """The actors of an endpoint only wait for answers."""
-    return resources.mine if isinstance(writer, Endpoint) else resources.sample
+    stage.needs(writer.role, placement(writer, stage.resources), {**texts, "new tokens": tokens})
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tsalign.runs.plan import PlannedStage, expected, times
 from tsalign.runs.run import Iteration
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
-from tsalign.stages.generation import Written, generate
+from tsalign.stages.generation import Written, generate, placement
 from tsalign.stages.sampling import candidate_set
 
 FOLDER = Path(__file__).parent
@@ -96,7 +96,7 @@ def rewrite_once(
     """
     seed = derive(stage.seed, stage.iteration, stage.name)
     asking = Rewriting(template, sampling, temperatures, seed, model.fingerprint)
-    return generate(stage, model, answers, asking, sampling, stage.resources.sample)
+    return generate(stage, model, answers, asking, sampling)
 
 
 @rewrite_once.expects
@@ -113,7 +113,7 @@ def _expect_rewritten(
     each = given.completions or float(sampling.k * len(temperatures))
     completions = times(given.rows, each)
     work = {"completions": completions, "new tokens": times(completions, sampling.max_tokens)}
-    stage.needs(model.role, stage.resources.sample, work)
+    stage.needs(model.role, placement(model, stage.resources), work)
     return stage.derived(given, completions=each, temperatures=len(temperatures) or given.temperatures)
 
 
