@@ -141,6 +141,48 @@ def test_one_request_that_never_succeeds_fails_alone(monkeypatch: pytest.MonkeyP
     assert made[3].unanswered
 
 
+def test_an_endpoint_that_goes_down_keeps_what_it_wrote() -> None:
+    with server(lambda n, body: echo(n, body) if n < 2 else (503, b""), probes=503) as (url, _):
+        asked = engine(url, concurrency=1, patience=0.3)
+        made = asked.generate(REQUESTS)
+        assert [isinstance(one, Completion) for one in made] == [True] * 2 + [False] * 4
+        assert {one[1:] for one in made[2:]} == {(True, True)}, "unanswered, and down"
+        assert made[2].reason.startswith(f"endpoint at {url}/v1 is down: ")  # type: ignore[union-attr]
+        with pytest.raises(TsalignError, match="is down"):
+            asked.generate(REQUESTS[2:])
+        assert asked.generate(REQUESTS[:2]) == made[:2], "what is known needs no endpoint"
+
+
+def test_a_shard_of_an_endpoint_that_goes_down_says_what_is_to_be_asked_again() -> None:
+    rows: list[Any] = [{"prompt_id": name, "word": name} for name in ("one", "two", "three")]
+    with server(lambda n, body: echo(n, body) if n < 3 else (503, b""), probes=503) as (url, _):
+        asking = Questions(Echo(), SAMPLING.model_copy(update={"k": 1}), seed=0)
+        endpoint = Endpoint(f"{url}/v1", "a-model", "x", role="teacher", concurrency=1, patience=0.3)
+        shard = GenerationWorker(endpoint, asking, SAMPLING, tensor_parallel=1)(rows, "part-00000.parquet")
+    assert [row["prompt_id"] for row in shard.rows] == ["one-0", "one-1"]
+    assert [(row["prompt_id"], row["answered"]) for row in shard.failed] == [("two", False), ("three", False)]
+    assert shard.stop.startswith("endpoint at ")
+
+
+def test_tokens_that_an_endpoint_does_not_report_are_counted_as_such() -> None:
+    with server(lambda n, body: (200, said("a", usage=None)) if n else echo(n, body)) as (url, _):
+        asked = engine(url, concurrency=1)
+        assert asked.generate(REQUESTS[:3])[1:] == [Completion("a", [], "stop")] * 2
+        assert asked.counts == {"calls": 3, "tokens": 7, "unreported": 2}
+        limited = engine(url, max_spent_tokens=100)
+        with pytest.raises(TsalignError, match=r"does not report the tokens .* remove that key"):
+            limited.generate(REQUESTS[:1])
+
+
+@pytest.mark.parametrize("answer", [(301, b"", {"Location": "https://x"}), (402, b"no credit"), (405, b"<html>")])
+def test_what_is_no_endpoint_stops_at_once(answer: Reply) -> None:
+    with server(lambda *_: answer) as (url, seen):
+        match = rf"endpoint at {url}/v1 refused the request: HTTP {answer[0]}"
+        with pytest.raises(TsalignError, match=match):
+            engine(url, concurrency=1).generate(REQUESTS)
+        assert len(seen) < len(REQUESTS), "the rest is not asked"
+
+
 def test_endpoint_that_stays_down() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, SecretStr
 from ray import serve
+from starlette.middleware import Middleware
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
@@ -18,7 +20,8 @@ from tsalign.data.tensors import padding_id
 from tsalign.runs.artifacts import Model
 from tsalign.scoring.reward_model import RewardModel, score_sequences
 from tsalign.teacher.client import CHUNK
-from tsalign.teacher.serving import Admission, Body, ChatMessage, deployment_options, guarded
+from tsalign.teacher.guard import Guard
+from tsalign.teacher.serving import Admission, Body, ChatMessage, deployment_options, guarded, invalid, problem
 
 BATCH_WAIT_SECONDS = 0.005
 
@@ -62,8 +65,17 @@ def best_first(scores: list[float | None]) -> list[int]:
     return sorted(range(len(values)), key=lambda index: values[index], reverse=True)
 
 
+def longest(model: Any) -> float:
+    """The tokens of the longest sequence that a model takes, as far as its config says."""
+    return float(getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf)
+
+
 # `serve.ingress` copies the routes when the class is made: what they use stands above it.
-api = FastAPI(title="tsalign teacher")
+api = FastAPI(
+    title="tsalign teacher",
+    middleware=[Middleware(Guard, problem=problem, malformed=422)],
+    exception_handlers={RequestValidationError: invalid},
+)
 
 
 @serve.deployment
@@ -74,7 +86,7 @@ class TeacherReplica:
     def __init__(self, model: Model, config: TeacherConfig, token: SecretStr | None) -> None:
         self.name, self.token, self.admission = model.fingerprint, token, Admission(config.max_pending)
         self.model, self.tokenizer = load_for_inference(model, "reward")
-        self.padding = padding_id(self.tokenizer)
+        self.padding, self.longest = padding_id(self.tokenizer), longest(self.model)
         self._score.set_max_batch_size(config.max_batch_size)  # type: ignore[attr-defined]
 
     @api.get("/healthz")
@@ -108,7 +120,14 @@ class TeacherReplica:
                 pairs = [encode_pair(self.tokenizer, conversation, text) for text in item.completions]
             except TsalignError as error:
                 raise HTTPException(422, f"items[{index}]: {error}") from error
-            sequences += [prompt + response for prompt, response in pairs]
+            for number, (prompt, response) in enumerate(pairs):
+                tokens = len(prompt) + len(response)
+                if tokens > self.longest:
+                    where = f"items[{index}].completions[{number}]"
+                    raise HTTPException(
+                        422, f"{where}: {tokens} tokens with its prompt; the model takes {self.longest:.0f}"
+                    )
+                sequences.append(prompt + response)
         return sequences
 
     @serve.batch(batch_wait_timeout_s=BATCH_WAIT_SECONDS)

@@ -63,6 +63,11 @@ class TeacherClient(Scorer):
     application: str = ""
 
     @property
+    def remote(self) -> bool:
+        """It asks over HTTP."""
+        return True
+
+    @property
     def who(self) -> str:
         """The teacher."""
         return "teacher"

@@ -11,18 +11,21 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import SecretStr
 from ray import serve
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.middleware import Middleware
 
 from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
 from tsalign.data.chat import encode_prompt
 from tsalign.engines import Request
 from tsalign.runs.artifacts import Model
+from tsalign.teacher.guard import Guard
 from tsalign.teacher.openai_format import (
     BaseRequest,
     ChatCompletionRequest,
     CompletionRequest,
     chat_choice,
     invalid,
+    problem,
     refused,
     response,
     text_choice,
@@ -33,6 +36,7 @@ from tsalign.teacher.writers import Generation, open_writer
 # `serve.ingress` copies the routes when the class is made: what they use stands above it.
 api = FastAPI(
     title="tsalign generative teacher",
+    middleware=[Middleware(Guard, problem=problem, malformed=400)],
     exception_handlers={AnyHTTPException: refused, RequestValidationError: invalid},
 )
 
@@ -76,7 +80,7 @@ class GenerativeReplica:
         """`n` continuations of each prompt, prompt by prompt. A prompt is raw: special tokens in it are such."""
         texts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
         with self.admission.admit(request.n * len(texts)):
-            prompts = [self.writer.tokenizer(text).input_ids for text in texts]
+            prompts = await asyncio.to_thread(lambda: [self.writer.tokenizer(text).input_ids for text in texts])
             each = await asyncio.gather(
                 *(self._generate(request, ids, request.max_tokens, request.logprobs) for ids in prompts)
             )

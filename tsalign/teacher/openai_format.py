@@ -11,12 +11,16 @@ from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse
 from transformers import PreTrainedTokenizerBase
 
-from tsalign.teacher.serving import Body, ChatMessage
+from tsalign.teacher.serving import Body, ChatMessage, flaws
 from tsalign.teacher.writers import Generation, TokenLogprob
 
 MAX_TOP = 20  # vLLM's own limit
 MAX_CHOICES = 128
+MAX_STOPS = 16
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 500: "server_error"}
+
+
+StopText = Annotated[str, Field(min_length=1)]
 
 
 class BaseRequest(Body):
@@ -27,7 +31,7 @@ class BaseRequest(Body):
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
     stream: Literal[False] = False
     user: str | None = None
 
@@ -116,5 +120,4 @@ async def refused(_: HTTPRequest, error: Any) -> JSONResponse:
 
 async def invalid(_: HTTPRequest, error: Any) -> JSONResponse:
     """Handler of bodies that do not validate."""
-    flaws = [f"{'.'.join(map(str, flaw['loc'][1:]))}: {flaw['msg']}" for flaw in error.errors()]
-    return problem(400, "; ".join(flaws))
+    return problem(400, flaws(error))
