@@ -24,6 +24,7 @@ from tsalign.cli import app
 from tsalign.config import EndpointConfig
 from tsalign.recipes import find, with_quickstart
 from tsalign.recipes.evaluate.config import EvaluateConfig
+from tsalign.runs.ledger import Ledger
 
 
 def call(*arguments: object) -> Result:
@@ -60,7 +61,9 @@ def test_show_json(tmp_path: Path) -> None:
     make_run(tmp_path, "demo")
     result = call("show", "demo", "--json", "--storage", tmp_path)
     shown = json.loads(result.stdout)
-    assert list(shown) == ["run", "recipe", "status", "results", "iterations", "reports", "warnings", "cost", "seconds"]
+    assert list(shown) == [
+        *("run", "recipe", "status", "results", "iterations", "reports", "warnings", "anew", "cost", "seconds")
+    ]
     assert (shown["run"], shown["recipe"], shown["status"]) == ("demo", "ts-align", "done")
     first = shown["iterations"][0]
     assert list(first) == ["iteration", "results", "reports", "seconds"]
@@ -132,6 +135,15 @@ def test_a_damaged_run_is_told_and_spoils_no_list(file: str, content: bytes | No
     shown = call("show", "bad", "--storage", tmp_path)
     assert (shown.exit_code, "Traceback" in shown.output) == (2, False)
     assert told in shown.stderr.replace("\n", "")
+
+
+def test_show_tells_what_was_done_anew(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "demo", 1)
+    entries = [{"run": "started"}, {"stage": "1/policy", "state": "started", "anew": "tune.beta 0.1 -> 0.2"}]
+    for entry in (entries[0], {**entries[1], "anew": "an earlier time"}, *entries, {"run": "stopped"}):
+        Ledger(UPath(folder / "ledger.jsonl")).append(**entry)
+    assert "done anew           1/policy: tune.beta 0.1 -> 0.2" in call("show", folder).stdout
+    assert json.loads(call("show", folder, "--json").stdout)["anew"] == {"1/policy": "tune.beta 0.1 -> 0.2"}
 
 
 def test_runs_json_is_newest_last(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class RunSummary(TypedDict):
         results: name -> number, of the last iteration that reports any and of the run's own stages.
         reports: as in an iteration, of the run's own stages.
         warnings: why the results may mislead: what the newest stage of each name warns of.
+        anew: stage -> what changed, of stages that the last driver did anew.
         seconds: wall-clock seconds of all stages, over all their attempts.
     """
 
@@ -55,6 +56,7 @@ class RunSummary(TypedDict):
     iterations: list[IterationSummary]
     reports: dict[str, dict[str, Any]]
     warnings: list[str]
+    anew: dict[str, str]
     cost: Cost
     seconds: float
 
@@ -141,9 +143,18 @@ def summarise_run(run_dir: UPath) -> RunSummary:
         ],
         "reports": _plain(reports.get(0, {})),
         "warnings": warnings(reports),
+        "anew": redone(run_dir),
         "cost": cost_of_run(run_dir),
         "seconds": round(sum(seconds.values()), 2),
     }
+
+
+def redone(run_dir: UPath) -> dict[str, str]:
+    """Stage -> what changed, of those that the last driver did anew."""
+    entries = Ledger(run_dir / "ledger.jsonl").entries
+    starts = [index for index, entry in enumerate(entries) if entry.get("run") == "started"]
+    newest = entries[starts[-1] :] if starts else []
+    return {entry["stage"]: entry["anew"] for entry in newest if "anew" in entry}
 
 
 def list_runs(storage: str = "runs") -> list[dict[str, Any]]:

@@ -24,13 +24,14 @@ def run_table(run_dir: UPath) -> RenderableType:
     summary, reports = summarise_run(run_dir), read_reports(run_dir)
     title, last = f"{summary['run']} · {summary['recipe']} · {_status(summary['status'])}", last_reports(reports)
     warned = [f"[yellow]{escape(f'warning: {line}')}[/]" for line in summary["warnings"]]
+    anew = [_line("done anew", f"{stage}: {why}") for stage, why in summary["anew"].items()]
     if not summary["results"]:
         why = escape(failure(run_dir) or "no results yet")
-        return Group(title, why, *warned, f"{summary['seconds']:.0f} seconds so far", *_cost(summary["cost"]))
+        return Group(title, why, *warned, *anew, f"{summary['seconds']:.0f} seconds so far", *_cost(summary["cost"]))
     tables = [_reported(found.table) for found in last if found.table]
     lines = [_line(label, text) for found in last for label, text in found.lines.items()]
     samples = [line for found in last for number, one in enumerate(found.samples, 1) for line in _sample(number, one)]
-    told: list[RenderableType] = [*tables, *warned, *lines, *_trends(reports), *samples]
+    told: list[RenderableType] = [*tables, *warned, *lines, *_trends(reports), *anew, *samples]
     return Group(f"[bold]{title}[/]", *told, *_cost(summary["cost"]))
 
 
