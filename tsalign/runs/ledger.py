@@ -40,9 +40,8 @@ class Ledger:
 
     def inputs(self, stage: str) -> dict[str, Any]:
         """What a stage was given when it last began."""
-        began = (entry for entry in reversed(self.entries) if entry.get("stage") == stage and "inputs" in entry)
-        found: dict[str, Any] = next(began, {}).get("inputs", {})
-        return found
+        began = [entry for entry in self.entries if entry.get("stage") == stage and "inputs" in entry]
+        return dict(began[-1]["inputs"]) if began else {}
 
     def done(self) -> dict[str, dict[str, Any]]:
         """Stage name -> its newest entry, for stages whose newest entry says done; in order of first appearance."""
