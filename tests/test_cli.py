@@ -202,7 +202,7 @@ def test_config_errors_exit_2(tmp_path: Path, config: dict[str, Any]) -> None:
 
 
 def test_interrupt_says_how_to_resume(tmp_path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "run", interrupted)

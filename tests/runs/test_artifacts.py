@@ -71,7 +71,9 @@ def test_an_endpoints_key_is_nowhere_to_be_read(monkeypatch: pytest.MonkeyPatch)
     config = EndpointConfig(url="https://host/v1/", model="org/m", token_env="MY_KEY")
     endpoint = writer_from(config, "teacher")
     assert isinstance(endpoint, Endpoint)
-    assert (endpoint.url, endpoint.token, endpoint.role) == ("https://host/v1", "a-secret-of-the-tests", "teacher")
+    assert endpoint.token
+    assert endpoint.token.get_secret_value() == "a-secret-of-the-tests"
+    assert (endpoint.url, endpoint.role) == ("https://host/v1", "teacher")
     assert "a-secret" not in f"{endpoint!r} {fingerprint(endpoint)} {config!r}"
     monkeypatch.delenv("MY_KEY")
     without = writer_from(config.model_copy(update={"concurrency": 1}), "judge")

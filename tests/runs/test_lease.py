@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -90,9 +91,13 @@ def test_a_driver_elsewhere_lives_as_long_as_it_renews(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}'])
-def test_a_damaged_lease_is_stale(content: str, folder: UPath) -> None:
+def test_a_damaged_lease_is_stale_after_a_while(content: str, folder: UPath) -> None:
     folder.mkdir()
-    (folder / "lease-000007.json").write_text(content)
+    damaged = folder / "lease-000007.json"
+    damaged.write_text(content)
+    with pytest.raises(TsalignError, match="already running: another process"), leased(folder, ignored):
+        pass  # it may be being written
+    os.utime(damaged, (time.time() - 100, time.time() - 100))
     with leased(folder, ignored):
         assert [file.name for file in folder.iterdir()] == ["lease-000008.json"]
 

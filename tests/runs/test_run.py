@@ -18,7 +18,7 @@ import yaml
 from synthetic import hold
 from upath import UPath
 
-import tsalign
+import tsalign.runs.run
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import append_line, atomic, read_lines, write_json
 from tsalign.config import ModelConfig, ResourceConfig, RunConfig, SamplingConfig
@@ -170,6 +170,13 @@ def waits(stage: Stage, file: str) -> Dataset:
     return write(stage, "late")
 
 
+@pytest.fixture
+def closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time for stages to end that nothing cuts off here."""
+    monkeypatch.setattr(tsalign.runs.run, "CLOSING_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("closing")
 def test_errors_of_overlapping_stages_end_what_runs_meanwhile(tmp_path: Path) -> None:
     run = Run(config(tmp_path), "r")
     with pytest.raises(ValueError, match="beside"), run.open():
@@ -205,6 +212,7 @@ def test_no_stage_begins_once_the_run_has_ended(tmp_path: Path) -> None:
     assert (last["run"], last["error"]) == ("stopped", "Ctrl-C")
 
 
+@pytest.mark.usefixtures("closing")
 def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
     run = Run(config(tmp_path), "r")
     before = signal.getsignal(signal.SIGTERM)

@@ -204,8 +204,3 @@ def test_only_a_teacher_with_a_token_listens_beyond_this_machine(
     assert first
     assert second
     assert first != second
-
-
-def test_url_without_scheme() -> None:
-    with pytest.raises(TsalignError, match=r"teacher\.url: elsewhere:1: expected a URL that starts with http://"):
-        Teacher(TeacherConfig(url="elsewhere:1")).client()

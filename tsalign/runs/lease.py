@@ -55,8 +55,9 @@ class Lease:
 
 def driven(folder: UPath) -> bool:
     """Whether a living driver other than this process holds the run's lease."""
-    held = _read(_newest(folder))
-    return held is not None and held.alive() and not held.ours()
+    found = _newest(folder)
+    held = _read(found)
+    return _alive(found, held) and not (held and held.ours())
 
 
 def last_sign(folder: UPath) -> float | None:
@@ -80,11 +81,15 @@ def leased(folder: UPath, lost: Callable[[TsalignError], None]) -> Iterator[None
     """
     found = _newest(folder)
     held = _read(found)
-    if held and held.alive():
+    if _alive(found, held):
         raise _taken(folder, held)
     mine = folder / f"lease-{_number(found) + 1:06}.json"
     if not create(mine, _content()):
         raise _taken(folder, _read(mine))
+    # While one takes over, a listing may have shown neither the old lease nor the new one.
+    if _number(newest := _newest(folder)) > _number(mine):
+        remove(mine)
+        raise _taken(folder, _read(newest))
     if held:
         logger.warning("run %s: process %d on %s ended without a word; taking over", folder.name, held.pid, held.host)
     for old in _leases(folder):
@@ -135,6 +140,13 @@ def _newest(folder: UPath) -> UPath | None:
 
 def _number(path: UPath | None) -> int:
     return int(path.stem.removeprefix("lease-")) if path else 0
+
+
+def _alive(path: UPath | None, held: Lease | None) -> bool:
+    """Whether a lease is somebody's; one that cannot be read is being written, or a crash left it a while ago."""
+    if held or path is None:
+        return held is not None and held.alive()
+    return path.exists() and time.time() - path.stat().st_mtime < STALE_SECONDS
 
 
 def _read(path: UPath | None) -> Lease | None:
