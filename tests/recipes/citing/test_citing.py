@@ -276,7 +276,8 @@ def test_teacher_revises_and_preferences_are_what_changed(
     drafts_set = Dataset(str(tmp_path / "drafts"), "drafts")
     teacher = model_from(ModelConfig(model="toy:citing_teacher"), "teacher")
     stage, log = make_stage("revisions")
-    revisions = revise(stage, teacher, drafts_set, Revision(SHORT, SHORT), WRITING, 0.0)
+    stage = replace(stage, max_failed_fraction=0.0)
+    revisions = revise(stage, teacher, drafts_set, Revision(SHORT, SHORT), WRITING)
     made = list(iterate([revisions]))
     assert len(made) == read_counts(revisions)["revisions"] == 84
     right = [grade(row["instruction"], row["completion"]) == 1 for row in made]
