@@ -44,10 +44,10 @@ def ended(folder: Path, then: str = "nothing", number: int | None = None) -> tup
     ("then", "number", "code", "state", "message"),
     [
         ("fail", None, 2, "failed", "this came first"),
-        ("nothing", signal.SIGINT, 130, "stopped", "stopped; to continue: tsalign resume r"),
+        pytest.param("nothing", signal.SIGINT, 130, "stopped", "tsalign resume r", marks=pytest.mark.slow),
         ("nothing", signal.SIGTERM, 143, "stopped", "stopped; to continue: tsalign resume r"),
         ("gcs_server", None, 2, "failed", "Ray's gcs_server has ended"),
-        ("raylet", None, 2, "failed", "Ray's raylet has ended"),
+        pytest.param("raylet", None, 2, "failed", "Ray's raylet has ended", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_ends_with_all_that_overlaps(
