@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -35,7 +35,15 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except TsalignError as error:
             errors.print(str(error), style="red", markup=False, emoji=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
+            _exit(2)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the command, with what a failed run left."""
+    from tsalign.runs.ray_session import leave
+
+    leave(code)
+    raise typer.Exit(code) from None
 
 
 app = typer.Typer(
@@ -294,7 +302,7 @@ def _resumable(folder: UPath) -> Iterator[None]:
             f"stopped; to continue: tsalign resume {folder.name}{where}", style="yellow", emoji=False, soft_wrap=True
         )
         # As a shell reports a process that a signal ended.
-        raise typer.Exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)) from None
+        _exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
 
 
 def _report(folder: UPath) -> None:

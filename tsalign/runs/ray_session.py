@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -31,14 +32,20 @@ WORKER_ENVIRONMENT = {
 SERVERS = ("gcs_server", "raylet")
 
 logger = logging.getLogger("tsalign")
+_left: list[psutil.Process] = []
 
 
 def unrecorded(error: Exception) -> None:
     """For who has nowhere to record how it ended."""
 
 
+def idle() -> bool:
+    """For who calls Ray from one thread only."""
+    return False
+
+
 @contextmanager
-def ray_session(lost: Callable[[Exception], None] = unrecorded) -> Iterator[None]:
+def ray_session(lost: Callable[[Exception], None] = unrecorded, busy: Callable[[], bool] = idle) -> Iterator[None]:
     """Connect to the cluster in RAY_ADDRESS or start Ray here; leave it as it was.
 
     Ray keeps to its log files, but for errors, unless the logger `tsalign` is at DEBUG: then the driver's terminal
@@ -46,6 +53,8 @@ def ray_session(lost: Callable[[Exception], None] = unrecorded) -> Iterator[None
 
     Args:
         lost: called, in a thread, when a Ray that was started here ends by itself; the process ends after it.
+        busy: whether other threads are still inside Ray when the block ends by an error. Shutting it down under them
+            may abort the process: what was started here is then left for `leave`.
     """
     import ray
     import ray.data
@@ -67,9 +76,22 @@ def ray_session(lost: Callable[[Exception], None] = unrecorded) -> Iterator[None
             yield
     finally:
         processes = [process for server in started for process in _family(server)]
-        with nullcontext() if verbose else _silent("ray", "ray.data"):
-            ray.shutdown()
-        _kill(processes)  # Ray's agents look for its end every few seconds only
+        if processes and busy():
+            _left.extend(processes)
+            atexit.register(leave, 1)
+        else:
+            with nullcontext() if verbose else _silent("ray", "ray.data"):
+                ray.shutdown()
+            _kill(processes)  # Ray's agents look for its end every few seconds only
+
+
+def leave(code: int) -> None:
+    """End the process, and a Ray that was left; nothing where none was."""
+    if _left:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _kill(_left)
+        os._exit(code)
 
 
 def _connect(own: bool, verbose: bool) -> None:

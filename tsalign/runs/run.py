@@ -34,7 +34,7 @@ from tsalign.runs.status import status
 from tsalign.runs.terminal import Bar, console, display
 from tsalign.runs.threads import Threads
 
-CLOSING_SECONDS = 10.0  # for threads to end once what they wait for is gone
+CLOSING_SECONDS = 1.0  # for threads to end whose Ray is gone
 MADE = ("iterations", "prompts", "quarantine", "metrics.jsonl")  # what only stages make
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Cancelled(Exception):
     """The run has ended; a stage that was about to begin beside it does not."""
 
 
-def no_session(lost: Callable[[Exception], None]) -> AbstractContextManager[None]:
+def no_session(lost: Callable[[Exception], None], busy: Callable[[], bool]) -> AbstractContextManager[None]:
     """For runs whose stages need no Ray, or one that is there already."""
     return nullcontext()
 
@@ -80,7 +80,8 @@ class Run:
 
     @contextmanager
     def open(
-        self, session: Callable[[Callable[[Exception], None]], AbstractContextManager[None]] = no_session
+        self,
+        session: Callable[[Callable[[Exception], None], Callable[[], bool]], AbstractContextManager[None]] = no_session,
     ) -> Iterator[None]:
         """Hold the run's lease and a session of Ray, and record how the run ended.
 
@@ -88,7 +89,8 @@ class Run:
         session closes.
 
         Args:
-            session: made with a function that records an error as the end.
+            session: made with a function that records an error as the end, and one that says whether stages are
+                still at work.
 
         Raises:
             TsalignError: another driver is running it, or its ledger is gone.
@@ -96,7 +98,7 @@ class Run:
         with self._interrupts.armed(), leased(self.dir, self._interrupts.interrupt):
             self._begin()
             try:
-                with session(self._end), self._interrupts.armed(), display:
+                with session(self._end, self._threads.busy), self._interrupts.armed(), display:
                     try:
                         yield
                         self.wait()

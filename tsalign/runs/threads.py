@@ -50,6 +50,10 @@ class Threads:
         if self._failures:
             raise self._failures[0]
 
+    def busy(self) -> bool:
+        """Whether any thread is still at work."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def join(self, seconds: float) -> None:
         """Give all threads together that long to end."""
         deadline = time.monotonic() + seconds

@@ -82,7 +82,7 @@ def test_the_summary_is_complete(driver: Driver) -> None:
     assert (
         2 * Counts(folder, "1/preferences")["rows"] * 0.9 <= summary["cost"]["alignment"]["teacher"]["calls"] <= 2 * 96
     )
-    assert set(iteration["reports"]["agreement"]["trends"]["student ~ teacher"]) == {"before", "after"}
+    assert set(iteration["reports"]["agreement"]["trends"]["student ~ teacher"]) == {"before", "after", "percent"}
     stages = {"candidates", "scores", "preferences", "student", "reference_0", "policy", "answers", "evaluation"}
     assert stages <= set(iteration["seconds"])
 
@@ -107,7 +107,7 @@ def test_preferences_tell_where_they_come_from_and_trl_reads_them(folder: Path) 
     ledger = {
         e["stage"]: e for e in read_lines(UPath(folder / "runs/whole/ledger.jsonl")) if e.get("state") == "started"
     }
-    writer = ledger["1/candidates"]["inputs"]["0"]["fingerprint"]
+    writer = ledger["1/candidates"]["inputs"]["policy"]["fingerprint"]
     for row in rows:
         assert row["score.label"][0] > row["score.label"][1]
         assert row["writer"] == writer
