@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from typing import Any
 
-import psutil
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
@@ -26,7 +24,7 @@ HALF = Placement(cpus=0.5)
 
 
 class EndlessConfig(RunConfig):
-    """What happens once both stages are at work: nothing, `fail`, or the name of a server of Ray that is killed."""
+    """What the first stage does once both are at work: nothing, or `fail`."""
 
     then: str = "nothing"
 
@@ -78,13 +76,4 @@ def endless(run: Run, cfg: Any) -> None:
     """Two stages side by side."""
     data = run.stage("rows", rows)
     run.overlap(run.stage, "beside", work, data, cfg.then)
-    if cfg.then in ("gcs_server", "raylet"):
-        run.overlap(_kill, cfg.then, run)
     run.stage("main", work, data, "nothing")
-
-
-def _kill(name: str, run: Run) -> None:
-    while len(list(run.dir.glob("at-work-*"))) < 2:
-        time.sleep(0.01)
-    (server,) = [child for child in psutil.Process().children() if child.name() == name]
-    server.send_signal(signal.SIGKILL)

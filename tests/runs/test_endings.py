@@ -19,7 +19,7 @@ END_SECONDS = 15
 HERE = Path(__file__).parent
 
 
-def ended(folder: Path, then: str = "nothing", number: int | None = None) -> tuple[int, str, dict[str, str]]:
+def ended(folder: Path, then: str, number: int | None, server: str) -> tuple[int, str, dict[str, str]]:
     """Run the endless recipe to its end: exit code, what it said, and the last word in the ledger."""
     driver, run = Driver(folder, (HERE,)), folder / "runs" / "r"
     (folder / "config.yaml").write_text("{recipe: 'endless:endless', run: r, loggers: []}")
@@ -32,7 +32,8 @@ def ended(folder: Path, then: str = "nothing", number: int | None = None) -> tup
         rays |= set(psutil.Process(process.pid).children(recursive=True))
         time.sleep(0.05)
     if number:
-        os.kill(process.pid, number)
+        children = psutil.Process(process.pid).children()
+        os.kill(next((child.pid for child in children if child.name() == server), process.pid), number)
     process.wait(timeout=END_SECONDS)
     assert rays
     _, left = psutil.wait_procs(rays, timeout=5)
@@ -46,14 +47,15 @@ def ended(folder: Path, then: str = "nothing", number: int | None = None) -> tup
         ("fail", None, 2, "failed", "this came first"),
         pytest.param("nothing", signal.SIGINT, 130, "stopped", "tsalign resume r", marks=pytest.mark.slow),
         ("nothing", signal.SIGTERM, 143, "stopped", "stopped; to continue: tsalign resume r"),
-        ("gcs_server", None, 2, "failed", "Ray's gcs_server has ended"),
-        pytest.param("raylet", None, 2, "failed", "Ray's raylet has ended", marks=pytest.mark.slow),
+        ("gcs_server", signal.SIGKILL, 2, "failed", "Ray's gcs_server has ended"),
+        pytest.param("raylet", signal.SIGKILL, 2, "failed", "Ray's raylet has ended", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_ends_with_all_that_overlaps(
     then: str, number: int | None, code: int, state: str, message: str, tmp_path: Path
 ) -> None:
-    returned, said, last = ended(tmp_path, then, number)
+    server = then if number == signal.SIGKILL else ""
+    returned, said, last = ended(tmp_path, "fail" if then == "fail" else "nothing", number, server)
     assert (returned, last["run"]) == (code, state), said
     assert message in said
     assert "Traceback" not in said
