@@ -111,9 +111,9 @@ def test_bad_bodies_are_422(http: httpx.Client, content: dict[str, Any], expecte
 
 
 def test_overload_is_429_and_the_client_gets_through(teacher: Teacher, http: httpx.Client) -> None:
-    content = body(*(Item(item.prompt, item.completion * 4) for item in ITEMS[:100]))
-    with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: http.post("/v1/score", json=content), range(12)))
+    content = body(*(Item(item.prompt, item.completion * 2) for item in ITEMS[:100]))
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(lambda _: http.post("/v1/score", json=content), range(40)))
     assert {answer.status_code for answer in answers} == {200, 429}
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.headers["Retry-After"] == "1"
