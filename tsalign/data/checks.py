@@ -58,9 +58,7 @@ def _check_chat_template(model: Model) -> None:
 
 
 def _has_chat_template(folder: UPath) -> bool:
-    if any(
-        (folder / name).exists() for name in ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
-    ):
+    if any((folder / name).exists() for name in CHAT_TEMPLATES):
         return True
     settings = folder / "tokenizer_config.json"
     return settings.exists() and bool(read_object(settings).get("chat_template"))
