@@ -18,9 +18,8 @@ from synthetic import SETS, STAGES, hold, make_run
 from typer.testing import CliRunner, Result
 from upath import UPath
 
-import tsalign.cli
 from tsalign import api
-from tsalign.cli import app
+from tsalign.cli import app, evaluation, running
 from tsalign.config import EndpointConfig
 from tsalign.recipes import find, with_quickstart
 from tsalign.recipes.evaluate.config import EvaluateConfig
@@ -230,7 +229,8 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Path
         ran[name] = config, overrides
         return UPath(make_run(tmp_path, name))
 
-    monkeypatch.setattr(tsalign.cli, "_execute", execute)
+    for module in (running, evaluation):
+        monkeypatch.setattr(module, "execute", execute)
     return ran
 
 

@@ -1,0 +1,1 @@
+"""Clusters: the manifests that start them, rendered from one file of parameters."""

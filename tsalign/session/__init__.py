@@ -1,0 +1,1 @@
+"""A session for notebooks: runs beside the cells that ask for them."""
