@@ -25,13 +25,14 @@ from tsalign.runs.changes import changes, inputs_of
 from tsalign.runs.interrupts import Interrupts, Terminated
 from tsalign.runs.lease import leased
 from tsalign.runs.ledger import Ledger
+from tsalign.runs.progress import written
 from tsalign.runs.reader import Reader
 from tsalign.runs.report import warnings_of
 from tsalign.runs.serving import Serving
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import A, P, StageFunction
 from tsalign.runs.status import status
-from tsalign.runs.terminal import Bar, console, display
+from tsalign.runs.terminal import Bar, Display, console
 from tsalign.runs.threads import Threads
 
 CLOSING_SECONDS = 1.0  # for threads to end whose Ray is gone
@@ -64,7 +65,7 @@ class Run:
         self.dir = resolve(config.storage) / name
         self.ledger = Ledger(self.dir / "ledger.jsonl")
         self._lock = threading.RLock()
-        self._threads, self._interrupts = Threads(), Interrupts()
+        self._threads, self._interrupts, self._display = Threads(), Interrupts(), Display(name)
         self._over = False
 
     def finished(self) -> bool:
@@ -98,7 +99,7 @@ class Run:
         with self._interrupts.armed(), leased(self.dir, self._interrupts.interrupt):
             self._begin()
             try:
-                with session(self._end, self._threads.busy), self._interrupts.armed(), display:
+                with session(self._end, self._threads.busy), self._interrupts.armed(), self._shown():
                     try:
                         yield
                         self.wait()
@@ -113,6 +114,12 @@ class Run:
                 self._threads.join(CLOSING_SECONDS)
                 for sink in self.sinks:
                     sink.close()
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Show how far its stages are, in the terminal and to who follows the run from elsewhere."""
+        with self._display, written(self.dir, self._display.at_work):
+            yield
 
     def _begin(self) -> None:
         self._over, self._threads = False, Threads()
@@ -230,7 +237,7 @@ class Run:
             counts.update({key: value for key, value in metrics.items() if isinstance(value, int | float)})
             self.log(iteration, name, metrics)
 
-        with Bar(full) as bar:
+        with Bar(full, self._display) as bar:
             stage = Stage(
                 run=self.name,
                 name=full,
