@@ -6,10 +6,7 @@ from tsalign.config.base import (
     EngineConfig,
     EvaluationConfig,
     JudgingConfig,
-    Placement,
-    ResourceConfig,
     RunConfig,
-    SamplePlacement,
     SamplingConfig,
     WritingConfig,
 )
@@ -23,6 +20,7 @@ from tsalign.config.models import (
     TeacherConfig,
     WriterConfig,
 )
+from tsalign.config.placement import Placement, Range, ResourceConfig, SamplePlacement
 from tsalign.config.training import (
     CustomTrainConfig,
     DPOTrainConfig,
@@ -50,6 +48,7 @@ __all__ = [
     "MarginRankingTrainConfig",
     "ModelConfig",
     "Placement",
+    "Range",
     "ResourceConfig",
     "RewardTrainConfig",
     "RunConfig",

@@ -1,4 +1,4 @@
-"""Blocks that recipes share: prompts, sampling, evaluation, placement."""
+"""Blocks that recipes share: prompts, sampling, evaluation; the keys of every run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from tsalign.common import registry
 from tsalign.config.models import OPERATIONAL, ConfigModel
-from tsalign.config.values import Gpus, RunName, gpus
+from tsalign.config.placement import ResourceConfig
+from tsalign.config.values import RunName
 
 
 class DataConfig(ConfigModel):
@@ -128,56 +129,6 @@ class EvaluationConfig(ConfigModel):
     )
     prompts_per_set: int = Field(200, ge=1, description="Prompts of each set, at most; the same ones in every run.")
     tie_margin: float = Field(0.0, ge=0, description="Difference of the judge's scores up to which two answers tie.")
-
-
-class Placement(ConfigModel):
-    """Actors of one kind: how many and how big."""
-
-    replicas: int = Field(1, ge=1, description="Actors, or workers of a training.")
-    cpus: float = Field(1.0, ge=0, description="CPUs of each.")
-    gpus: Gpus = Field(0.0, ge=0, description="GPUs of each; a fraction shares a GPU between actors.")
-
-    @property
-    def actor_gpus(self) -> float:
-        """GPUs of one actor."""
-        return self.gpus
-
-
-class SamplePlacement(Placement):
-    """Actors that write: how many and how big."""
-
-    tensor_parallel: int = Field(
-        1, ge=1, description="GPUs that a vLLM model is split over; each actor then takes this many times `gpus`."
-    )
-
-    @property
-    def actor_gpus(self) -> float:
-        """GPUs of one actor."""
-        return self.gpus * self.tensor_parallel
-
-    @model_validator(mode="after")
-    def _whole_gpus_together(self) -> Self:
-        gpus(self.actor_gpus)
-        return self
-
-
-class ResourceConfig(ConfigModel):
-    """Where stages run. Changing it invalidates no finished stage."""
-
-    sample: SamplePlacement = Field(SamplePlacement(), description="Actors in which a model writes.")
-    score: Placement = Field(Placement(), description="Actors in which a model scores: student, judge, reference.")
-    mine: Placement = Field(
-        Placement(),
-        description="Actors without a model: they build preferences, and query the teacher service or an API.",
-    )
-    train_policy: Placement = Field(Placement(), description="Workers that train the policy.")
-    train_student: Placement = Field(Placement(), description="Workers that train the student.")
-    train_teacher: Placement = Field(Placement(), description="Workers that train the teacher.")
-    wait_seconds: float = Field(
-        300,
-        gt=0,
-        description="Seconds to wait for the autoscaler's nodes before the run stops and says what is missing.",
-    )
 
 
 class RunConfig(ConfigModel):

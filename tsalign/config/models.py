@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from tsalign.config.blocks import leaves
-from tsalign.config.values import Gpus, Url
+from tsalign.config.values import Gpus, Node, Url
 
 # Marks keys of how work is done, and when it is given up: changing them invalidates nothing that was made.
 OPERATIONAL = "operational"
@@ -121,6 +121,11 @@ class TeacherConfig(ModelConfig):
     max_replicas: int = Field(1, ge=1, description="Replicas at full load; an idle teacher has none.")
     cpus: float = Field(1.0, ge=0, description="CPUs of a replica.")
     gpus: Gpus = Field(0.0, ge=0, description="GPUs of a replica; a fraction shares a GPU with other actors.")
+    node: Node | None = Field(
+        None,
+        description="The nodes that replicas may use: the name of a custom resource that they have, or labels, as "
+        "`{key: value}`. None is any node.",
+    )
     idle_seconds: float = Field(20.0, gt=0, description="Seconds without requests before replicas scale to zero.")
     max_batch_size: int = Field(256, ge=1, description="Sequences gathered into one dynamic batch.")
     max_pending: int = Field(8192, ge=1, description="Sequences waiting in a replica before it answers 429.")

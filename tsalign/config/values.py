@@ -58,3 +58,17 @@ def gpus(number: float) -> float:
 
 
 Gpus = Annotated[float, AfterValidator(gpus)]
+
+
+def node(wanted: str | dict[str, str]) -> str | dict[str, str]:
+    """`wanted` itself, where it can name nodes: a custom resource that they have, or labels.
+
+    Raises:
+        ValueError: it is empty, or the name of a resource that every node has.
+    """
+    if not wanted or wanted in ("CPU", "GPU", "memory", "object_store_memory"):
+        raise ValueError("expected the name of a custom resource that only these nodes have, or labels: {key: value}")
+    return wanted
+
+
+Node = Annotated[str | dict[str, str], AfterValidator(node)]

@@ -8,6 +8,7 @@ from typing import Any
 from tsalign.common.errors import surfaced
 from tsalign.config import Placement
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.nodes import actor_options, size_of
 from tsalign.runs.stage import Stage
 
 
@@ -21,8 +22,8 @@ def in_one_task(
     """
     import ray
 
-    place = placement or Placement()
-    task = ray.remote(num_cpus=place.cpus, num_gpus=place.actor_gpus)(work)
+    place = size_of(placement or Placement())
+    task = ray.remote(**actor_options(place))(work)
     with surfaced():
         stage.log(dict(ray.get(task.remote(stage.out, *arguments))))
     return Dataset(str(stage.out), stage.fingerprint)

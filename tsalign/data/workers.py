@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from upath import UPath
 
@@ -15,7 +16,16 @@ from tsalign.config import Placement
 from tsalign.data.progress import Progress, shown
 from tsalign.data.shards import Row, Shard, read_counts, read_failed, read_rows, read_shard, write_shard
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.nodes import actor_options, size_of
 from tsalign.runs.stage import Stage
+
+if TYPE_CHECKING:
+    from ray.data import ActorPoolStrategy
+
+# Ray Data's requests for nodes, beside what its actors wait for, stay until they expire. Ray reads these when it is
+# imported.
+for _what in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY"):
+    os.environ.setdefault(f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{_what}_UTIL_THRESHOLD", "1e9")
 
 
 class Worker(Protocol):
@@ -47,7 +57,7 @@ def map_shards(
     names = {path.name for path in shards}
     committed = {path.name for path in output.shards() if path.name in names and not _again(path, stage.retry_failed)}
     if len(committed) < len(shards):
-        stage.wait_for(placement.replicas, placement.cpus, placement.actor_gpus)
+        stage.wait_for(1, placement)
         _run(stage, shards, committed, worker, arguments, placement)
     counts = read_counts(output)
     stage.log(counts)
@@ -80,9 +90,8 @@ def _run(
                 progress,
             ),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(placement.replicas, len(missing))),
-            num_cpus=placement.cpus,
-            num_gpus=placement.actor_gpus,
+            compute=pool(placement, len(missing)),
+            **actor_options(size_of(placement)),
             max_task_retries=2,  # a shard that kills its actor is not tried for ever
         )
         for row in results.iter_rows():
@@ -93,6 +102,19 @@ def _run(
     if row["error"]:
         raise TsalignError(row["error"])
     _account(stage, began, done)
+
+
+def pool(placement: Placement, shards: int) -> ActorPoolStrategy:
+    """As many actors as are wanted, all from the start: they begin as soon as they have a node.
+
+    Those that wait are what the autoscaler adds nodes for, of their very size and place, and nothing is left of that
+    when they end. Ray Data's own elastic pools ask for all kinds of nodes, and for GPUs not at all
+    (ray-project/ray issues 56431, 59144).
+    """
+    from ray.data import ActorPoolStrategy
+
+    # One shard at a time: what waits in front of an actor is lost to those that come later.
+    return ActorPoolStrategy(size=min(placement.most, shards), max_tasks_in_flight_per_actor=1)
 
 
 class ShardActor:

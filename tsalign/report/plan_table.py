@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tsalign.config import EvaluationConfig, Placement, RunConfig, SamplePlacement, SamplingConfig
 from tsalign.runs.machine import room, shortages
+from tsalign.runs.nodes import size_of
 from tsalign.runs.plan import Amount, Need, Plan, plus
 
 IN_MILLIONS = 10_000_000  # amounts from here on
@@ -51,8 +52,8 @@ def peak(plan: Plan) -> tuple[float, float]:
     for _, needs in _by_stage(plan.needs):
         place = needs[0].placement  # a stage's models are all in its actors
         asked = [service for service in plan.services if service.who in {need.who for need in needs}]
-        cpus = max(cpus, place.replicas * place.cpus + sum(one.replicas * one.cpus for one in asked))
-        gpus = max(gpus, place.replicas * place.actor_gpus + sum(one.replicas * one.gpus for one in asked))
+        cpus = max(cpus, place.most * place.cpus + sum(one.replicas * one.cpus for one in asked))
+        gpus = max(gpus, place.most * place.actor_gpus + sum(one.replicas * one.gpus for one in asked))
     return cpus, gpus
 
 
@@ -110,10 +111,10 @@ def _stages(plan: Plan, last: int) -> Table:
 
 
 def _actors(place: Placement) -> str:
-    gpus = f", {place.actor_gpus:g} GPU" if place.gpus else ""
+    number = f"{place.least} to {place.most}" if place.least < place.most else f"{place.most}"
     split = place.tensor_parallel if isinstance(place, SamplePlacement) else 1
     parallel = f", tensor parallel {split}" if split > 1 else ""
-    return f"{place.replicas} x {place.cpus:g} CPU{gpus}{parallel}"
+    return f"{number} x {size_of(place)}{parallel}"
 
 
 def _work(needs: list[Need]) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from tsalign.config import Placement, ResourceConfig
+from tsalign.runs.nodes import size_of
 from tsalign.runs.plan import Need, Plan
 
 Room = Mapping[str, float]
@@ -36,20 +37,16 @@ def shortages(plan: Plan, resources: ResourceConfig, have: Room) -> Iterator[str
         lacking = {lacks: need.stage for need in needs if (lacks := _lacks(_wanted(plan, need, place), have))}
         if lacking:
             lacks, stage = max(lacking.items())
-            yield f"resources.{key}: {place.replicas} x {_size(place)}, for {stage}: needs {lacks}."
+            yield f"resources.{key}: {place.least} x {size_of(place)}, for {stage}: needs {lacks}."
 
 
 def _wanted(plan: Plan, need: Need, place: Placement) -> Room:
     """All actors of a stage, and one replica of the service that it asks: with less they would wait for each other."""
     asked = [service for service in plan.services if service.who == need.who]
     return {
-        "CPU": place.replicas * place.cpus + sum(service.cpus for service in asked),
-        "GPU": place.replicas * place.actor_gpus + sum(service.gpus for service in asked),
+        "CPU": place.least * place.cpus + sum(service.cpus for service in asked),
+        "GPU": place.least * place.actor_gpus + sum(service.gpus for service in asked),
     }
-
-
-def _size(place: Placement) -> str:
-    return f"{place.cpus:g} CPU" + (f", {place.actor_gpus:g} GPU" if place.gpus else "")
 
 
 def _lacks(wanted: Room, have: Room) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from upath import UPath
 
-from tsalign.common.errors import TsalignError
-from tsalign.config import ResourceConfig
+from tsalign.config import Placement, ResourceConfig
+from tsalign.runs.nodes import size_of, wait_for_room
 from tsalign.runs.terminal import Bar
 
 Phase = Literal["start", "load", "encode", "work", "commit"]
@@ -50,28 +48,10 @@ class Stage:
         """Add to the seconds of a phase: a stage may have several passes."""
         self.phases[phase] = round(self.phases.get(phase, 0.0) + seconds, 2)
 
-    def wait_for(self, replicas: int, cpus: float, gpus: float) -> None:
-        """Wait until the cluster's nodes could hold `replicas` actors, for autoscaled nodes to arrive.
+    def wait_for(self, actors: int, placement: Placement) -> None:
+        """Wait until the cluster has nodes for so many actors; see `wait_for_room`.
 
         Raises:
             TsalignError: after `resources.wait_seconds`, naming what is missing.
         """
-        import ray
-        from ray.autoscaler.sdk import request_resources
-
-        deadline = time.monotonic() + self.resources.wait_seconds
-        wanted = {"CPU": cpus * replicas, "GPU": gpus * replicas}
-        while missing := _missing(wanted, ray.cluster_resources()):
-            # A cluster that this driver started by itself has no autoscaler to wait for.
-            if time.monotonic() > deadline or "RAY_ADDRESS" not in os.environ:
-                raise TsalignError(
-                    f"{self.name}: needs {missing} than the cluster has; "
-                    "add nodes or lower `resources` in the config (tsalign plan shows who needs what)."
-                )
-            request_resources(bundles=[{"CPU": cpus, "GPU": gpus}] * replicas)
-            time.sleep(2)
-
-
-def _missing(wanted: dict[str, float], have: dict[str, float]) -> str:
-    lacks = {name: amount - have.get(name, 0) for name, amount in wanted.items()}
-    return " and ".join(f"{lack:g} more {name}" for name, lack in lacks.items() if lack > 1e-6)
+        wait_for_room(self.name, actors, size_of(placement), self.resources.wait_seconds)

@@ -14,6 +14,7 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from starlette.responses import JSONResponse
 
 from tsalign.config import TeacherConfig
+from tsalign.runs.nodes import actor_options, size_of
 
 RETRY_AFTER_SECONDS = 1
 FLAWS, FLAW_CHARACTERS = 5, 200
@@ -98,7 +99,7 @@ def deployment_options(config: TeacherConfig, requests_per_replica: float) -> di
     )
     return {
         "autoscaling_config": scaling,
-        "ray_actor_options": {"num_cpus": config.cpus, "num_gpus": config.gpus},
+        "ray_actor_options": actor_options(size_of(config)),
         # The replica counts sequences itself; Serve's own limits only have to be wider.
         "max_ongoing_requests": config.max_pending + 8,
         "max_queued_requests": config.max_pending,

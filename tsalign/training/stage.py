@@ -11,6 +11,7 @@ from tsalign.common.storage import remove
 from tsalign.config import Placement, TrainConfig
 from tsalign.data.checks import check_model
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.nodes import size_of
 from tsalign.runs.plan import PlannedStage, at_most, expected, plus, times
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
@@ -46,7 +47,7 @@ def train(
         TsalignError: no row became an example.
     """
     placement = getattr(stage.resources, f"train_{role}")
-    stage.wait_for(placement.replicas, placement.cpus, placement.gpus)
+    stage.wait_for(placement.least, placement)
     with followed(stage) as reports, surfaced():
         job = Job(
             model=model,
@@ -94,16 +95,18 @@ def _trainer(job: Job, placement: Placement) -> TorchTrainer:
 
     from tsalign.training.failure import FailFast
 
+    size = size_of(placement)
     return TorchTrainer(
         _worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=placement.replicas,
+            num_workers=placement.most,
             use_gpu=placement.gpus > 0,
-            resources_per_worker={"CPU": placement.cpus} | ({"GPU": placement.gpus} if placement.gpus else {}),
+            resources_per_worker=size.resources(),
+            label_selector=size.labels() or None,  # type: ignore[call-arg]  # the annotation is Ray Tune's
         ),
         run_config=RunConfig(
-            name=f"workers-{placement.replicas}-zero-{job.config.zero_stage}",
+            name=f"workers-{placement.most}-zero-{job.config.zero_stage}",
             storage_path=job.work,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=job.config.max_failures),
