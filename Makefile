@@ -39,8 +39,12 @@ lint: install
 docs: install
 	$(BIN)/python -m tsalign.recipes.reference docs/config.md
 
-# The torch line loses its build suffix: each machine takes the build that it is offered.
+# The torch line loses its build suffix: each machine takes the build that it is offered. The GPU lock is that of the
+# image in cluster/Dockerfile: with the clouds' packages, and with all that vLLM wants, as its CUDA builds fit together.
 lock: requirements/exclude.txt
 	uv pip compile pyproject.toml --extra cpu --extra dev --override requirements/exclude.txt \
 		--python-version 3.11 --no-header --no-annotate --quiet -o requirements/cpu.txt
 	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements/cpu.txt && rm requirements/cpu.txt.bak
+	uv pip compile pyproject.toml --extra gpu --extra s3 --extra gcs --extra launcher \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --quiet \
+		-o requirements/gpu.txt

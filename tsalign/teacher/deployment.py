@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import httpx
 from pydantic import SecretStr
@@ -18,6 +19,9 @@ from tsalign.common.errors import TsalignError
 from tsalign.config import TeacherConfig
 from tsalign.runs.artifacts import Model
 from tsalign.teacher.ray_serve import QUIET, serve_runs, serve_url, spans_nodes, start_serve, stop_serve
+
+if TYPE_CHECKING:
+    from ray.serve import Application
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,13 @@ def check_token(config: TeacherConfig, token: SecretStr | None) -> None:
         )
 
 
+def application(config: TeacherConfig, model: Model, token: SecretStr | None) -> Application:
+    """What Serve runs as the teacher."""
+    module = import_module("tsalign.teacher.app" if config.kind == "reward" else "tsalign.teacher.generative")
+    made: Application = module.application(model, config, token)
+    return made
+
+
 @contextmanager
 def deployed(
     config: TeacherConfig, model: Model, name: str, route: str, token: SecretStr | None
@@ -69,8 +80,7 @@ def deployed(
         start_serve(config.host, config.port)
     try:
         deployment = Deployment(name, serve_url() + route.rstrip("/"), token)
-        module = import_module("tsalign.teacher.app" if config.kind == "reward" else "tsalign.teacher.generative")
-        target = serve.RunTarget(module.application(model, config, token), name, route, QUIET)
+        target = serve.RunTarget(application(config, model, token), name, route, QUIET)
         serve.run_many([target], wait_for_applications_running=False)
         _wait_until_up(deployment, config)
         yield deployment
