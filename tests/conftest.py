@@ -40,7 +40,7 @@ def ray_session() -> Iterator[None]:
     import ray
 
     os.environ.update(WORKER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(WORKER_PATHS))
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tsalign.cli.execution import execute, report
-from tsalign.cli.options import Overrides, Storage, Verbose
+from tsalign.cli.options import Address, Overrides, Storage, Verbose
 from tsalign.cli.terminal import app
 
 
@@ -24,6 +24,7 @@ def evaluate(
     run: Annotated[str | None, typer.Option(help="name of the run; default: evaluate-TIME")] = None,
     storage: Storage = "runs",
     overrides: Overrides = None,
+    address: Address = None,
     verbose: Verbose = False,
 ) -> None:
     """Compare two models on the same prompts under one judge."""

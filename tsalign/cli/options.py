@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,4 +27,22 @@ def _verbose(wanted: bool) -> None:
 
 Verbose = Annotated[
     bool, typer.Option("--verbose", callback=_verbose, help="show what Ray and the workers print and log")
+]
+
+
+def _named(address: str | None) -> None:
+    if address is not None:
+        from tsalign.runs.joining import ADDRESS, check_address
+
+        os.environ[ADDRESS] = check_address(address)
+
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        callback=_named,
+        help="Ray cluster to join; default: RAY_ADDRESS, else a Ray of its own",
+    ),
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsalign.cli.execution import execute, report, resumable
-from tsalign.cli.options import Config, Overrides, RetryFailed, RunName, Storage, Verbose
+from tsalign.cli.options import Address, Config, Overrides, RetryFailed, RunName, Storage, Verbose
 from tsalign.cli.terminal import app, out
 from tsalign.common.errors import TsalignError
 
@@ -26,6 +26,7 @@ def quickstart(
     baselines: Annotated[bool, typer.Option(help="also run the recipe's controls and compare")] = False,
     run: Annotated[str | None, typer.Option(help="name of the run; default: quickstart, or quickstart-RECIPE")] = None,
     storage: Storage = "runs",
+    address: Address = None,
     verbose: Verbose = False,
 ) -> None:
     """Run a recipe in the built-in world; it takes minutes on two CPU cores."""
@@ -50,7 +51,11 @@ def quickstart(
 
 @app.command("run")
 def run_command(
-    config: Config, overrides: Overrides = None, retry_failed: RetryFailed = False, verbose: Verbose = False
+    config: Config,
+    overrides: Overrides = None,
+    retry_failed: RetryFailed = False,
+    address: Address = None,
+    verbose: Verbose = False,
 ) -> None:
     """Run a config; if a run of that name exists, resume it."""
     from tsalign.config import parse_assignments
@@ -60,7 +65,11 @@ def run_command(
 
 @app.command()
 def resume(
-    run: RunName, storage: Storage = "runs", retry_failed: RetryFailed = False, verbose: Verbose = False
+    run: RunName,
+    storage: Storage = "runs",
+    retry_failed: RetryFailed = False,
+    address: Address = None,
+    verbose: Verbose = False,
 ) -> None:
     """Resume an interrupted run; finished stages are skipped."""
     from tsalign import api

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tsalign.cli.options import Config, Overrides, Verbose
+from tsalign.cli.options import Address, Config, Overrides, Verbose
 from tsalign.cli.terminal import app
 
 serve = typer.Typer(no_args_is_help=True, help="Serve a model over HTTP.")
@@ -12,7 +12,9 @@ app.add_typer(serve, name="serve")
 
 
 @serve.command("teacher")
-def serve_teacher(config: Config, overrides: Overrides = None, verbose: Verbose = False) -> None:
+def serve_teacher(
+    config: Config, overrides: Overrides = None, address: Address = None, verbose: Verbose = False
+) -> None:
     """Serve the `teacher` of a config until Ctrl-C, for runs that set its address as teacher.url."""
     from tsalign.config import ServeConfig, override, parse_assignments, read_yaml, validate
     from tsalign.teacher.service import serve_forever

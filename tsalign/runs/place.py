@@ -11,6 +11,7 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import is_remote, resolve
+from tsalign.runs.joining import check_storage_of_job
 
 # One of these is in the folder of every run.
 MARKS = ("ledger.jsonl", "provenance.json")
@@ -41,8 +42,10 @@ def check_place(storage: str, name: str) -> None:
     """Nothing, where a run of that name can begin or go on.
 
     Raises:
-        TsalignError: its folder holds something else, or the storage is elsewhere and cannot be written from here.
+        TsalignError: its folder holds something else, or the storage is elsewhere and cannot be written from here, or
+            would go with the job.
     """
+    check_storage_of_job(storage)
     folder = resolve(storage)
     if is_remote(storage):
         _check_writable(folder, storage)

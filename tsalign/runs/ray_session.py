@@ -1,4 +1,4 @@
-"""Ray for a driver: the cluster it stands on, or one of its own that ends with it."""
+"""Ray for a driver: the cluster that is named, or one of its own that ends with it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 import psutil
 
 from tsalign.common.errors import TsalignError
+from tsalign.runs.joining import check_answer, joined
 
 # For workers of a Ray that this driver starts. Without the first two, small tensors leave glibc's heap on every
 # free; without the next two, idle OpenMP threads burn a core.
@@ -29,6 +30,8 @@ WORKER_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
 }
+# What Ray says at any level: that it has read the level, and a refused token, which is told in our words.
+SAID_ANYWAY = (b"RAY_BACKEND_LOG_LEVEL", b"Failed to get cluster ID from GCS server: Unauthenticated")
 SERVERS = ("gcs_server", "raylet")
 
 logger = logging.getLogger("tsalign")
@@ -46,7 +49,7 @@ def idle() -> bool:
 
 @contextmanager
 def ray_session(lost: Callable[[Exception], None] = unrecorded, busy: Callable[[], bool] = idle) -> Iterator[None]:
-    """Connect to the cluster in RAY_ADDRESS or start Ray here; leave it as it was.
+    """Join the cluster that RAY_ADDRESS names, or start a Ray here, whatever else runs beside; leave it as it was.
 
     Ray keeps to its log files, but for errors, unless the logger `tsalign` is at DEBUG: then the driver's terminal
     shows what Ray and all workers say.
@@ -63,11 +66,11 @@ def ray_session(lost: Callable[[Exception], None] = unrecorded, busy: Callable[[
         yield
         return
     verbose = logger.isEnabledFor(logging.DEBUG)
-    own, before = "RAY_ADDRESS" not in os.environ, set(psutil.Process().children())
-    for name, value in WORKER_ENVIRONMENT.items() if own else ():
+    address, before = joined(), set(psutil.Process().children())
+    for name, value in WORKER_ENVIRONMENT.items() if address is None else ():
         os.environ.setdefault(name, value)
     with nullcontext() if verbose else _quiet():
-        _connect(own, verbose)
+        _connect(address, verbose)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     started = set(psutil.Process().children()) - before
@@ -94,19 +97,20 @@ def leave(code: int) -> None:
         os._exit(code)
 
 
-def _connect(own: bool, verbose: bool) -> None:
+def _connect(address: str | None, verbose: bool) -> None:
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        check_answer(address)
     try:
         ray.init(
-            address=address,
+            address=address or "local",
             logging_level=logging.INFO if verbose else logging.WARNING,
             log_to_driver=verbose,
-            include_dashboard=False if own else None,
+            include_dashboard=None if address else False,
         )
     except Exception as error:  # of no narrower class where a server does not come up in time
-        where = f"no Ray answers at RAY_ADDRESS={address}" if address else "Ray could not be started on this machine"
+        where = f"RAY_ADDRESS={address} cannot be joined" if address else "Ray could not be started on this machine"
         raise TsalignError(f"{where}: {str(error).strip().splitlines()[0]}") from error
 
 
@@ -184,5 +188,4 @@ def _quiet() -> Iterator[None]:
             os.dup2(terminal, 2)
             os.close(terminal)
             held.seek(0)
-            # That it has read this variable, it says at any level.
-            os.write(2, b"".join(line for line in held if b"RAY_BACKEND_LOG_LEVEL" not in line))
+            os.write(2, b"".join(line for line in held if not any(said in line for said in SAID_ANYWAY)))
