@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsalign.api import resume, run
+    from tsalign.session import Session
 
-__all__ = ["resume", "run"]
+__all__ = ["Session", "resume", "run"]
+
+PLACES = {"Session": "tsalign.session", "resume": "tsalign.api", "run": "tsalign.api"}
 
 # Ray reads it when it is imported. The line that it leaves out warns of many actors on few CPUs; they take turns.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker processes have been started")
@@ -16,8 +20,6 @@ os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker processes have been s
 
 def __getattr__(name: str) -> Any:
     # Imported at first use, so that `tsalign --help` does not wait for pydantic and Ray.
-    if name in __all__:
-        from tsalign import api
-
-        return getattr(api, name)
+    if name in PLACES:
+        return getattr(import_module(PLACES[name]), name)
     raise AttributeError(f"module 'tsalign' has no attribute {name!r}")

@@ -38,7 +38,7 @@ def run(config: str | Path | dict[str, Any] | RunConfig, *, retry_failed: bool =
         retry_failed: ask again also for failed rows that were answered badly, in stages that are not done.
         overrides: keys with `__` for dots: `tune__beta=0.2`.
 
-    Before anything starts, the recipe is run dry and all that is cheap to check is checked; see `dry_run.plan`.
+    Before anything starts, the recipe is run dry and all that is cheap to check is checked; see `check`.
 
     Returns:
         What the run came to: results, reports and seconds by iteration, cost by model; `tsalign show RUN --json`
@@ -46,15 +46,23 @@ def run(config: str | Path | dict[str, Any] | RunConfig, *, retry_failed: bool =
     """
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     loaded = config if isinstance(config, RunConfig) else load(config, dotted)
-    name, recipe = name_of(loaded), find(loaded.recipe).function
-    check_place(loaded.storage, name)
-    active = Run(loaded, name, retry_failed)
+    active = Run(loaded, name_of(loaded), retry_failed)
     if not active.finished():
-        # What a run has read may be gone when it is resumed.
-        dry_run.plan(loaded, recipe, ready=not active.ledger.done())
+        check(active)
         with active.open(ray_session):
-            recipe(active, loaded)
+            find(loaded.recipe).function(active, loaded)
     return summarise_run(active.dir)
+
+
+def check(run: Run) -> None:
+    """All that is cheap to check before a run begins; nothing is started.
+
+    Raises:
+        TsalignError: what is wrong, a line each; or the run's place is taken by something else.
+    """
+    check_place(run.config.storage, run.name)
+    # What a run has read may be gone when it is resumed.
+    dry_run.plan(run.config, find(run.config.recipe).function, ready=not run.ledger.done())
 
 
 def name_of(config: RunConfig) -> str:

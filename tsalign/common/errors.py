@@ -9,6 +9,10 @@ from contextlib import contextmanager
 class TsalignError(Exception):
     """Bad input or a missing piece: the message names the file, line or key, what was expected, and how to fix it."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the message alone, as the terminal does."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @contextmanager
 def surfaced() -> Iterator[None]:

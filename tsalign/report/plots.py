@@ -56,8 +56,24 @@ STYLE: dict[Any, Any] = {
 }
 
 
+class Picture(Figure):
+    """A figure that a notebook shows by itself, whichever of its backends is set."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", facecolor="white")
+        return buffer.getvalue()
+
+
 def plot_run(run_dir: UPath) -> UPath:
-    """Draw `report.png` in the run directory: the curves and bars that stages report so far, and the seconds."""
+    """Draw `report.png` in the run directory; see `draw_run`."""
+    path = run_dir / "report.png"
+    path.write_bytes(draw_run(run_dir)._repr_png_())  # through memory, so that any filesystem will do
+    return path
+
+
+def draw_run(run_dir: UPath) -> Picture:
+    """A run as one picture: the curves and bars that stages report so far, and the seconds."""
     summary, reports = summarise_run(run_dir), read_reports(run_dir)
     panels: list[Callable[[Axes], None]] = []
     for report in last_reports(reports):
@@ -71,7 +87,7 @@ def plot_run(run_dir: UPath) -> UPath:
     rows = ceil(len(panels) / 2)
     with matplotlib.rc_context(STYLE):
         spaced = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15, wspace=0.04, hspace=0.06)
-        figure = Figure(figsize=(12, 4 * rows), dpi=120, layout=spaced)
+        figure = Picture(figsize=(12, 4 * rows), dpi=120, layout=spaced)
         figure.suptitle(f"{summary['run']}  ({summary['recipe']})", x=0.015, ha="left", size=15, weight="bold")
         _warnings(figure, summary["warnings"])
         places = figure.subplots(rows, 2, squeeze=False).flat
@@ -79,7 +95,7 @@ def plot_run(run_dir: UPath) -> UPath:
             draw(next(places))
         for unused in places:
             unused.set_axis_off()
-        return _save(figure, run_dir / "report.png")
+        return figure
 
 
 def _warnings(figure: Figure, warnings: list[str]) -> None:
@@ -176,11 +192,3 @@ def _rounds(axes: Axes, rounds: list[int], margin: float = 0.25) -> None:
 def _legend(axes: Axes, columns: int) -> None:
     """Below the panel, where no curve can run through it."""
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.15), ncols=columns)
-
-
-def _save(figure: Figure, path: UPath) -> UPath:
-    """Through memory, so that any filesystem will do."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    path.write_bytes(buffer.getvalue())
-    return path

@@ -60,6 +60,12 @@ def driven(folder: UPath) -> bool:
     return _alive(found, held) and not (held and held.ours())
 
 
+def holder(folder: UPath) -> Lease | None:
+    """The lease of the run's living driver; None where none lives, or its lease is just being written."""
+    held = _read(_newest(folder))
+    return held if held and held.alive() else None
+
+
 def last_sign(folder: UPath) -> float | None:
     """When the run's driver last said that it lives; None where no lease is left."""
     held = _read(_newest(folder))

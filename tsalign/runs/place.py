@@ -13,8 +13,10 @@ from tsalign.common.errors import TsalignError
 from tsalign.common.storage import is_remote, resolve
 from tsalign.runs.joining import check_storage_of_job
 
+LOG = "driver.log"  # what a driver says that a session started, from before it makes anything else
+
 # One of these is in the folder of every run.
-MARKS = ("ledger.jsonl", "provenance.json")
+MARKS = ("ledger.jsonl", "provenance.json", LOG)
 
 
 def check_storage(storage: str) -> None:

@@ -1,0 +1,129 @@
+"""Drivers of runs, as processes of their own: interrupting or restarting a kernel leaves them alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+from upath import UPath
+
+from tsalign.common.errors import TsalignError
+from tsalign.common.storage import is_remote
+from tsalign.runs.lease import holder
+from tsalign.runs.place import LOG
+
+# As `python -m`, without naming a script that may be elsewhere than its interpreter.
+COMMAND = (sys.executable, "-c", "from tsalign.cli import app; app(prog_name='tsalign')")
+# A kernel sets these for what it shows itself; a log takes no colours.
+OF_KERNELS = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "MPLBACKEND", "JPY_PARENT_PID")
+
+
+class Driver(Protocol):
+    """A driver that was started, or found.
+
+    Attributes:
+        since: when it was started; the epoch in seconds.
+        log: where to read what it says.
+    """
+
+    since: float
+    log: str
+
+    def running(self) -> bool: ...
+
+    def failed(self) -> bool:
+        """Whether it has ended by itself, and not well."""
+
+    def stop(self) -> None:
+        """Ask it to end its run, which then can be resumed."""
+
+    def said(self) -> str:
+        """The last that it said."""
+
+
+class LocalDriver:
+    """A process on this machine."""
+
+    def __init__(self, process: psutil.Process, log: str, start: int = 0) -> None:
+        self.process, self.log, self.start = process, log, start
+        self.since = process.create_time()
+
+    def running(self) -> bool:
+        """Whether it lives; one that nobody waited for is over."""
+        if isinstance(self.process, psutil.Popen):
+            return self.process.poll() is None
+        try:
+            return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def failed(self) -> bool:
+        """By its exit status, which only who started it gets; a signal is no failure."""
+        return isinstance(self.process, psutil.Popen) and (self.process.poll() or 0) > 0
+
+    def stop(self) -> None:
+        """With SIGTERM, to the driver alone: it ends its Ray itself."""
+        if self.running():
+            self.process.send_signal(signal.SIGTERM)
+
+    def said(self) -> str:
+        """What it wrote to its log."""
+        log = Path(self.log)
+        return log.read_bytes()[self.start :].decode("utf-8", "replace").strip() if log.exists() else ""
+
+
+def start_here(arguments: list[str], folder: UPath, config: str = "") -> LocalDriver:
+    """`tsalign <arguments>` in a process group of its own, its output in a log.
+
+    Args:
+        config: text that it reads as `/dev/stdin`.
+    """
+    log = log_of(folder)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = log.stat().st_size if log.exists() else 0
+    environment = {name: value for name, value in os.environ.items() if name not in OF_KERNELS}
+    with log.open("ab") as said:
+        process = psutil.Popen(
+            [*COMMAND, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
+            env={**environment, "COLUMNS": "120"},
+            start_new_session=True,
+        )
+    process.stdin.write(config.encode())
+    process.stdin.close()
+    return LocalDriver(process, str(log), start)
+
+
+def find_here(folder: UPath) -> LocalDriver | None:
+    """The driver that holds a run's lease; None where none lives.
+
+    Raises:
+        TsalignError: it lives on another machine.
+    """
+    if (held := holder(folder)) is None:
+        return None
+    if held.host != socket.gethostname():
+        raise TsalignError(
+            f"run {folder.name}: process {held.pid} on {held.host} drives it, which cannot be reached from here; "
+            "stop it there, or open the session with the address of its cluster."
+        )
+    try:
+        return LocalDriver(psutil.Process(held.pid), str(log_of(folder)))
+    except psutil.NoSuchProcess:  # it has just ended
+        return None
+
+
+def log_of(folder: UPath) -> Path:
+    """In the run's folder, or of a run elsewhere in a temporary one of this machine."""
+    if not is_remote(str(folder)):
+        return Path(str(folder)) / LOG
+    return Path(tempfile.gettempdir()) / f"tsalign-{os.getuid()}" / f"{folder.name}.log"
