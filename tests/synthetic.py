@@ -133,7 +133,9 @@ def make_run(
 
 def done(stage: str, seconds: float, counts: dict[str, float], measures: bool = False) -> dict[str, Any]:
     """The ledger's entry of a finished stage."""
-    return {"stage": stage, "state": "done", "seconds": seconds, "counts": counts, "measures": measures}
+    made = {"kind": "Folder", "path": stage, "fingerprint": ""}
+    known = {"stage": stage, "state": "done", "output": made}
+    return {**known, "seconds": seconds, "counts": counts, "measures": measures}
 
 
 def hold(folder: UPath, process: psutil.Process, host: str = "", renewed: float = 0.0, number: int = 1) -> None:

@@ -32,7 +32,7 @@ class NotebookCell:
 
         content = {"text/html": str(state._repr_html_()), "text/plain": str(state)}
         if self._handle is None:
-            self._handle = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(content, raw=True, display_id=True)
         else:
             self._handle.update(content, raw=True)
 
