@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +11,7 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.joining import joined
 
 if TYPE_CHECKING:
     import ray.data
@@ -29,10 +29,12 @@ def start_ray() -> bool:
         return False
     for name in ("ray.data", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    own = "RAY_ADDRESS" not in os.environ
-    started: dict[str, Any] = {"include_dashboard": False} if own else {}
-    address = "local" if own else os.environ["RAY_ADDRESS"]
-    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **started)
+    ray.init(
+        address=joined() or "local",
+        include_dashboard=None if joined() else False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
     return True
 
