@@ -31,7 +31,7 @@ NASTY = "<script>alert(1)</script></table></td>\"'&amp; $x$ <img src=x onerror=y
 
 def run_in(storage: Path, name: str = "demo", **options: Any) -> RunHandle:
     make_run(storage, name, **options)
-    return Session(str(storage))[name]
+    return Session(storage=str(storage))[name]
 
 
 def append(run: RunHandle, *entries: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ def test_a_run_that_another_process_drives_is_followed(tmp_path: Path, capsys: p
     assert "✓ 1/candidates" in capsys.readouterr().out
     assert "3/candidates              650/2,600 rows  50 rows/s  0:00:39 left" in str(run)
     assert "width:25.0%" in run._repr_html_()
-    with pytest.raises(TsalignError, match=r"demo is running; stop\(\) ends it"):
+    with pytest.raises(TsalignError, match=r"demo is running; wait\(\) follows it, stop\(\) ends it"):
         run.resume()
     with pytest.raises(TsalignError, match=r"\(running; wait\(\) follows it\): 3/candidates is not done"):
         run.candidates(3)
@@ -178,7 +178,7 @@ def test_what_a_run_says_is_inert(tmp_path: Path) -> None:
     run = run_in(tmp_path, ending={"run": "failed", "error": f"ValueError: {NASTY}"})
     (tmp_path / "odd<b>").mkdir()
     (tmp_path / "odd<b>" / "ledger.jsonl").write_text("damaged\nfile\n")
-    session = Session(str(tmp_path))
+    session = Session(storage=str(tmp_path))
     for shown in (run, session, run.report()):
         seen = Seen(shown._repr_html_())
         assert seen.elements <= OURS
@@ -227,12 +227,12 @@ def test_the_picture_is_that_of_the_terminal(tmp_path: Path) -> None:
 
 def test_a_session_lists_its_runs_and_knows_the_nearest_names(tmp_path: Path) -> None:
     make_run(tmp_path, "one")
-    session = Session(str(tmp_path))
+    session = Session(storage=str(tmp_path))
     assert "one" in repr(session)
     assert session["one"] is session.open("one")
     with pytest.raises(TsalignError, match="did you mean one"):
         session.open("onne")
-    assert "none yet" in repr(Session(str(tmp_path / "empty")))
+    assert "none yet" in repr(Session(storage=str(tmp_path / "empty")))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_session_lists_its_runs_and_knows_the_nearest_names(tmp_path: Path) ->
 def test_an_error_of_the_config_comes_at_once(overrides: dict[str, Any], message: str, tmp_path: Path) -> None:
     config = Path(__file__).parents[2] / "tsalign" / "recipes" / "ts_align" / "quickstart.yaml"
     with pytest.raises(TsalignError, match=message):
-        Session(str(tmp_path)).run(config, run="demo", **overrides)
+        Session(storage=str(tmp_path)).run(config, run="demo", **overrides)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,8 +254,8 @@ def test_a_run_that_another_process_drives_is_not_started_again(tmp_path: Path) 
     run = run_in(tmp_path, ending={"run": "started"})
     hold(Path(str(run.dir)), psutil.Process(1))
     config = Path(__file__).parents[2] / "tsalign" / "recipes" / "ts_align" / "quickstart.yaml"
-    with pytest.raises(TsalignError, match=r"demo is running; session\.open\('demo'\) follows it"):
-        Session(str(tmp_path)).run(config, run="demo")
+    with pytest.raises(TsalignError, match=r"demo is running; wait\(\) follows it"):
+        Session(storage=str(tmp_path)).run(config, run="demo")
 
 
 def test_a_driver_that_does_not_come_far_is_told_with_what_it_said(
@@ -269,7 +269,7 @@ def test_a_driver_that_does_not_come_far_is_told_with_what_it_said(
         run.wait()
     assert "\x1b" not in str(caught.value)
     assert run.status == "failed"
-    assert Session(str(tmp_path))["demo"].status == "stopped"  # the ledger knows nothing of it
+    assert Session(storage=str(tmp_path))["demo"].status == "stopped"  # the ledger knows nothing of it
 
 
 def test_importing_the_package_stays_cheap() -> None:

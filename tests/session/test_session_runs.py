@@ -35,7 +35,7 @@ CONFIG: dict[str, Any] = {
 # What a second process makes of a run that goes on, by name.
 FOLLOWER = """
 import sys, tsalign
-run = tsalign.Session(sys.argv[1])["gated"]
+run = tsalign.Session(storage=sys.argv[1])["gated"]
 print(run.status, run.wait(timeout=1))
 """
 
@@ -53,7 +53,7 @@ class Held:
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     folder = tmp_path_factory.mktemp("session")
-    with pytest.MonkeyPatch.context() as patch, tsalign.Session(str(folder / "runs")) as session:
+    with pytest.MonkeyPatch.context() as patch, tsalign.Session(storage=str(folder / "runs")) as session:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         gate = folder / "open"
         run = session.run(CONFIG, run="gated", gate=str(gate))
@@ -99,7 +99,7 @@ def test_the_driver_is_out_of_reach_of_the_kernels_interrupts(held: Held) -> Non
 def test_stop_and_resume(held: Held) -> None:
     wait_for_gate(held.run)
     rays = psutil.Process(held.run.driver.process.pid).children(recursive=True)  # type: ignore[union-attr]
-    again = tsalign.Session(str(held.session.storage))["gated"]  # as from a new kernel
+    again = tsalign.Session(storage=str(held.session.storage))["gated"]  # as from a new kernel
     assert again.stop() == "stopped"
     assert held.run.wait() == "stopped"
     assert psutil.wait_procs(rays, timeout=30)[1] == []

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 import psutil
+import yaml
 from upath import UPath
 
+from tsalign import api
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import is_remote
+from tsalign.config import RunConfig
 from tsalign.runs.lease import holder
 from tsalign.runs.place import LOG
+from tsalign.runs.run import Run
 
-# As `python -m`, without naming a script that may be elsewhere than its interpreter.
-COMMAND = (sys.executable, "-c", "from tsalign.cli import app; app(prog_name='tsalign')")
 # A kernel sets these for what it shows itself; a log takes no colours.
 OF_KERNELS = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "MPLBACKEND", "JPY_PARENT_PID")
 
@@ -29,31 +31,41 @@ class Driver(Protocol):
     """A driver that was started, or found.
 
     Attributes:
-        since: when it was started; the epoch in seconds.
         log: where to read what it says.
     """
 
-    since: float
     log: str
 
     def running(self) -> bool: ...
 
     def failed(self) -> bool:
-        """Whether it has ended by itself, and not well."""
+        """Whether it is known to have ended by itself, and not well."""
 
     def stop(self) -> None:
         """Ask it to end its run, which then can be resumed."""
 
     def said(self) -> str:
-        """The last that it said."""
+        """What it said."""
+
+
+class Drivers(Protocol):
+    """How drivers are started and found: on this machine, or on a cluster."""
+
+    def start(self, config: RunConfig, name: str, retry_failed: bool) -> Driver:
+        """Drive a run of a config, or go on with that of its name, once it is checked."""
+
+    def resume(self, folder: UPath, retry_failed: bool) -> Driver:
+        """Go on with a run as its folder has it."""
+
+    def find(self, folder: UPath) -> Driver | None:
+        """The driver of a run, whoever started it; None where none lives."""
 
 
 class LocalDriver:
-    """A process on this machine."""
+    """A process on this machine, whose output from `start` on is in a log."""
 
     def __init__(self, process: psutil.Process, log: str, start: int = 0) -> None:
         self.process, self.log, self.start = process, log, start
-        self.since = process.create_time()
 
     def running(self) -> bool:
         """Whether it lives; one that nobody waited for is over."""
@@ -75,23 +87,57 @@ class LocalDriver:
 
     def said(self) -> str:
         """What it wrote to its log."""
-        log = Path(self.log)
-        return log.read_bytes()[self.start :].decode("utf-8", "replace").strip() if log.exists() else ""
+        return Path(self.log).read_bytes()[self.start :].decode("utf-8", "replace").strip()
 
 
-def start_here(arguments: list[str], folder: UPath, config: str = "") -> LocalDriver:
-    """`tsalign <arguments>` in a process group of its own, its output in a log.
+class Here:
+    """Drivers on this machine, each with a Ray of its own, or all on the cluster that RAY_ADDRESS names."""
 
-    Args:
-        config: text that it reads as `/dev/stdin`.
-    """
+    def start(self, config: RunConfig, name: str, retry_failed: bool) -> LocalDriver:
+        """See `Drivers`.
+
+        Raises:
+            TsalignError: what is wrong with the config, a line each.
+        """
+        run = Run(config, name, retry_failed)
+        api.check(run)
+        content = yaml.safe_dump({**config.model_dump(mode="json"), "run": name}, sort_keys=False)
+        return _started(["run", "/dev/stdin"], run.dir, retry_failed, content)
+
+    def resume(self, folder: UPath, retry_failed: bool) -> LocalDriver:
+        """See `Drivers`."""
+        return _started(["resume", folder.name, "--storage", str(folder.parent)], folder, retry_failed)
+
+    def find(self, folder: UPath) -> LocalDriver | None:
+        """The one that holds the run's lease.
+
+        Raises:
+            TsalignError: it lives on another machine.
+        """
+        if (held := holder(folder)) is None:
+            return None
+        if held.host != socket.gethostname():
+            raise TsalignError(
+                f"run {folder.name}: process {held.pid} on {held.host} drives it, which cannot be reached from here; "
+                "stop it there, or open the session with the address of its cluster."
+            )
+        try:
+            return LocalDriver(psutil.Process(held.pid), str(log_of(folder)))
+        except psutil.NoSuchProcess:  # it has just ended
+            return None
+
+
+def _started(arguments: list[str], folder: UPath, retry_failed: bool, config: str = "") -> LocalDriver:
+    """`tsalign <arguments>` in a process group of its own, its output in a log; it reads `config` as `/dev/stdin`."""
     log = log_of(folder)
     log.parent.mkdir(parents=True, exist_ok=True)
     start = log.stat().st_size if log.exists() else 0
     environment = {name: value for name, value in os.environ.items() if name not in OF_KERNELS}
     with log.open("ab") as said:
         process = psutil.Popen(
-            [*COMMAND, *arguments],
+            # Not the script, which may be elsewhere than its interpreter.
+            [sys.executable, "-c", "from tsalign.cli import app; app(prog_name='tsalign')", *arguments]
+            + ["--retry-failed"] * retry_failed,
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=said,
@@ -103,27 +149,8 @@ def start_here(arguments: list[str], folder: UPath, config: str = "") -> LocalDr
     return LocalDriver(process, str(log), start)
 
 
-def find_here(folder: UPath) -> LocalDriver | None:
-    """The driver that holds a run's lease; None where none lives.
-
-    Raises:
-        TsalignError: it lives on another machine.
-    """
-    if (held := holder(folder)) is None:
-        return None
-    if held.host != socket.gethostname():
-        raise TsalignError(
-            f"run {folder.name}: process {held.pid} on {held.host} drives it, which cannot be reached from here; "
-            "stop it there, or open the session with the address of its cluster."
-        )
-    try:
-        return LocalDriver(psutil.Process(held.pid), str(log_of(folder)))
-    except psutil.NoSuchProcess:  # it has just ended
-        return None
-
-
 def log_of(folder: UPath) -> Path:
     """In the run's folder, or of a run elsewhere in a temporary one of this machine."""
     if not is_remote(str(folder)):
-        return Path(str(folder)) / LOG
+        return Path(folder.path) / LOG
     return Path(tempfile.gettempdir()) / f"tsalign-{os.getuid()}" / f"{folder.name}.log"

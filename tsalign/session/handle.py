@@ -21,7 +21,7 @@ from tsalign.runs.status import status
 from tsalign.session import policies
 from tsalign.session.cell import open_cell
 from tsalign.session.datasets import as_ray
-from tsalign.session.drivers import Driver
+from tsalign.session.drivers import Driver, Drivers
 from tsalign.session.pairs import Pairs, first_pairs
 from tsalign.session.report import RunReport
 from tsalign.session.state import State, state_of
@@ -46,16 +46,23 @@ class RunHandle:
         driver: the one that this session started or found; None as long as nobody needed one.
     """
 
-    def __init__(
-        self,
-        folder: UPath,
-        driver: Driver | None,
-        find: Callable[[UPath], Driver | None],
-        restart: Callable[[UPath, bool], Driver],
-        start_ray: Callable[[], None],
-    ) -> None:
-        self.dir, self.name, self.driver = folder, folder.name, driver
-        self._find, self._restart, self._start_ray = find, restart, start_ray
+    def __init__(self, folder: UPath, drivers: Drivers, start_ray: Callable[[], None]) -> None:
+        self.dir, self.name = folder, folder.name
+        self.driver: Driver | None = None
+        self._drivers, self._start_ray = drivers, start_ray
+        self._before: int | None = None  # entries of the ledger when a driver was started here
+
+    def begin(self, start: Callable[[], Driver]) -> RunHandle:
+        """Start a driver.
+
+        Raises:
+            TsalignError: one is at work.
+        """
+        if self.status == "running":
+            raise TsalignError(f"run {self.name} is running; wait() follows it, stop() ends it.")
+        self._before = len(self._ledger().entries)
+        self.driver = start()
+        return self
 
     @property
     def status(self) -> str:
@@ -66,10 +73,7 @@ class RunHandle:
 
     def _failed_at_once(self) -> bool:
         """Whether our driver ended before it could record anything."""
-        if self.driver is None or not self.driver.failed():
-            return False
-        last = Ledger(self.dir / "ledger.jsonl").run_state()
-        return last is None or last["time"] < self.driver.since
+        return bool(self.driver and self.driver.failed() and len(self._ledger().entries) == self._before)
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait for the run's end, and show how it goes on; interrupting the wait leaves the run alone.
@@ -96,7 +100,7 @@ class RunHandle:
     def stop(self) -> str:
         """End the run where it is, so that it can be resumed; wait for that, and say how it ended."""
         if self.driver is None or not self.driver.running():
-            self.driver = self._find(self.dir)
+            self.driver = self._drivers.find(self.dir)
         if self.driver is not None:
             self.driver.stop()
             while self.status == "running":
@@ -112,10 +116,7 @@ class RunHandle:
         Raises:
             TsalignError: it is running.
         """
-        if self.status == "running":
-            raise TsalignError(f"run {self.name} is running; stop() ends it, wait() follows it.")
-        self.driver = self._restart(self.dir, retry_failed)
-        return self
+        return self.begin(lambda: self._drivers.resume(self.dir, retry_failed))
 
     def state(self) -> State:
         """How the run stands: its status, its stages with their seconds, and its results."""
@@ -211,7 +212,7 @@ class RunHandle:
         Raises:
             TsalignError: no such stage is done; why the run failed, where it did.
         """
-        done = Ledger(self.dir / "ledger.jsonl").done()
+        done = self._ledger().done()
         kinds = {stage: entry["output"]["kind"] for stage, entry in done.items()}
         named = {place(stage)[0]: stage for stage in done if place(stage)[1] == name and kinds[stage] == kind.__name__}
         number = max(named, default=None) if iteration is None else iteration
@@ -225,6 +226,9 @@ class RunHandle:
         has = ", ".join(stage for stage in done if kinds[stage] == kind.__name__) or "none yet"
         hint = "; wait() follows it" if now == "running" else ""
         raise TsalignError(f"run {self.name} ({now}{hint}): {wanted} is not done. Done, of that kind: {has}.")
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self.dir / "ledger.jsonl")
 
     def _config(self) -> dict[str, Any]:
         return read_yaml(self.dir / "config.yaml")

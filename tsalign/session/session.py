@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
-import yaml
 from upath import UPath
 
 from tsalign import api
-from tsalign.common.errors import TsalignError
 from tsalign.common.storage import resolve
 from tsalign.report.summary import find_run, list_runs
-from tsalign.runs.run import Run
-from tsalign.runs.status import status
 from tsalign.session.datasets import start_ray
-from tsalign.session.drivers import Driver, find_here, start_here
+from tsalign.session.drivers import Drivers, Here
 from tsalign.session.handle import RunHandle
 from tsalign.session.markup import Html, badge, table, tag, together
 from tsalign.session.state import shown
@@ -26,11 +23,15 @@ class Session:
     the kernel ends.
 
     Args:
-        storage: folder or URI where runs are; relative to the working directory of now.
+        address: job server of a cluster, `http://HEAD:8265`; None for this machine.
+        storage: folder or URI where runs are, relative to the working directory of now; for a cluster one that all of
+            its nodes and this process reach.
     """
 
-    def __init__(self, storage: str = "runs") -> None:
-        self.storage = resolve(storage)
+    def __init__(self, address: str | None = None, storage: str = "runs") -> None:
+        self.drivers = _drivers(address)
+        # On a cluster a relative folder would be another one on each node: it is refused when a run is sent.
+        self.storage = storage if address else str(resolve(storage))
         self._handles: dict[str, RunHandle] = {}
         self._own_ray = False
 
@@ -46,16 +47,13 @@ class Session:
             TsalignError: what is wrong with the config, a line each; or a driver is at work on that run.
         """
         dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-        loaded = api.load(config, {**dotted, "storage": str(self.storage)})
+        loaded = api.load(config, {**dotted, "storage": self.storage})
         name = loaded.run or self._unused(api.name_of(loaded))
-        run = Run(loaded.model_copy(update={"run": name}), name, retry_failed)
-        if self._at_work(run.dir):
-            raise TsalignError(f"run {name} is running; session.open({name!r}) follows it.")
-        api.check(run)
-        content = yaml.safe_dump({**run.config.model_dump(mode="json"), "run": name}, sort_keys=False)
-        driver = self._start(run.dir, ["run", "/dev/stdin"], retry_failed, content)
-        self._handles[name] = self._handle(run.dir, driver)
-        return self._handles[name]
+        named = loaded.model_copy(update={"run": name})
+        handle = self._handles.get(name) or self._handle(resolve(self.storage) / name)
+        handle.begin(lambda: self.drivers.start(named, name, retry_failed))
+        self._handles[name] = handle
+        return handle
 
     def open(self, name: str) -> RunHandle:
         """A run of the storage, whoever started it, and whether it goes on or not.
@@ -64,7 +62,7 @@ class Session:
             TsalignError: there is none of that name; the message lists the nearest ones.
         """
         if name not in self._handles:
-            self._handles[name] = self._handle(find_run(name, str(self.storage)), None)
+            self._handles[name] = self._handle(find_run(name, self.storage))
         return self._handles[name]
 
     __getitem__ = open
@@ -85,21 +83,11 @@ class Session:
 
     def _unused(self, name: str) -> str:
         """Names that are made of the time may be the same within a second."""
-        taken = (number for number in range(2, 1000) if not (self.storage / f"{name}-{number}").exists())
-        return f"{name}-{next(taken)}" if (self.storage / name).exists() else name
+        numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return next(one for one in numbered if not (resolve(self.storage) / one).exists())
 
-    def _at_work(self, folder: UPath) -> bool:
-        known = self._handles.get(folder.name)
-        return (known.status if known else status(folder)) == "running"
-
-    def _start(self, folder: UPath, command: list[str], retry_failed: bool, config: str = "") -> Driver:
-        return start_here([*command, *(["--retry-failed"] if retry_failed else [])], folder, config)
-
-    def _restart(self, folder: UPath, retry_failed: bool) -> Driver:
-        return self._start(folder, ["resume", folder.name, "--storage", str(folder.parent)], retry_failed)
-
-    def _handle(self, folder: UPath, driver: Driver | None) -> RunHandle:
-        return RunHandle(folder, driver, find_here, self._restart, self._start_ray)
+    def _handle(self, folder: UPath) -> RunHandle:
+        return RunHandle(folder, self.drivers, self._start_ray)
 
     def _start_ray(self) -> None:
         self._own_ray = start_ray() or self._own_ray
@@ -107,7 +95,7 @@ class Session:
     def _repr_html_(self) -> Html:
         rows = [
             (line["run"], line["recipe"], badge(line["status"]), *_started(line), _headline(line))
-            for line in list_runs(str(self.storage))
+            for line in list_runs(self.storage)
         ]
         headers = ("run", "recipe", "status", "started", "iterations", "result")
         return together(tag("div", tag("b", "runs in "), self.storage), table(headers, rows) if rows else "none yet")
@@ -115,9 +103,17 @@ class Session:
     def __repr__(self) -> str:
         lines = [
             "  ".join((f"{line['run']:<32}", f"{line['status']:<8}", *map(str, _started(line)), _headline(line)))
-            for line in list_runs(str(self.storage))
+            for line in list_runs(self.storage)
         ]
         return "\n".join([f"runs in {self.storage}", *(lines or ["none yet"])])
+
+
+def _drivers(address: str | None) -> Drivers:
+    if address is None:
+        return Here()
+    from tsalign.session.cluster import Cluster
+
+    return Cluster(address)
 
 
 def _started(line: dict[str, Any]) -> tuple[str, int]:
