@@ -78,6 +78,14 @@ def test_how_a_run_stands_is_read_from_its_folder(ending: dict[str, Any], status
     assert f"demo: {status}" in repr(run)
 
 
+def test_of_a_long_run_the_last_stages_are_shown_by_name(tmp_path: Path) -> None:
+    run = run_in(tmp_path, iterations=12)
+    assert len(run.state().done) == 97
+    lines = repr(run).splitlines()
+    assert (len(lines), lines[1].split()[1:3]) == (23, ["stages", "before"])
+    assert "12/policy" in repr(run)
+
+
 def test_a_run_that_another_process_drives_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_in(tmp_path, ending={"run": "started"})
     hold(Path(str(run.dir)), psutil.Process(1))
@@ -270,6 +278,15 @@ def test_a_driver_that_does_not_come_far_is_told_with_what_it_said(
     assert "\x1b" not in str(caught.value)
     assert run.status == "failed"
     assert Session(storage=str(tmp_path))["demo"].status == "stopped"  # the ledger knows nothing of it
+
+
+def test_a_driver_that_is_stopped_before_it_recorded_anything_leaves_a_run_to_start_again(tmp_path: Path) -> None:
+    run = run_in(tmp_path, ending={"run": "done"})
+    (run.dir / "config.yaml").write_text("recipe: nothing\n")
+    assert run.resume().stop() == "stopped"  # not what the ledger says of the driver before
+    assert run.resume().status == "running"
+    with pytest.raises(TsalignError, match=r"^run demo did not start: "):
+        run.wait()
 
 
 def test_importing_the_package_stays_cheap() -> None:

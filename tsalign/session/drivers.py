@@ -38,8 +38,8 @@ class Driver(Protocol):
 
     def running(self) -> bool: ...
 
-    def failed(self) -> bool:
-        """Whether it is known to have ended by itself, and not well."""
+    def ending(self) -> str:
+        """How it ended, as far as that is known apart from the run's folder: `failed`, `stopped`, or nothing."""
 
     def stop(self) -> None:
         """Ask it to end its run, which then can be resumed."""
@@ -76,9 +76,10 @@ class LocalDriver:
         except psutil.NoSuchProcess:
             return False
 
-    def failed(self) -> bool:
-        """By its exit status, which only who started it gets; a signal is no failure."""
-        return isinstance(self.process, psutil.Popen) and (self.process.poll() or 0) > 0
+    def ending(self) -> str:
+        """By its exit status, which only who started it gets; negative after a signal."""
+        code = isinstance(self.process, psutil.Popen) and self.process.poll()
+        return ("failed" if code > 0 else "stopped") if code else ""
 
     def stop(self) -> None:
         """With SIGTERM, to the driver alone: it ends its Ray itself."""

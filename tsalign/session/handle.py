@@ -52,7 +52,7 @@ class RunHandle:
         self._drivers, self._start_ray = drivers, start_ray
         self._before: int | None = None  # entries of the ledger when a driver was started here
 
-    def begin(self, start: Callable[[], Driver]) -> RunHandle:
+    def begin(self, start: Callable[[bool], Driver], retry_failed: bool = False) -> RunHandle:
         """Start a driver.
 
         Raises:
@@ -60,8 +60,8 @@ class RunHandle:
         """
         if self.status == "running":
             raise TsalignError(f"run {self.name} is running; wait() follows it, stop() ends it.")
-        self._before = len(self._ledger().entries)
-        self.driver = start()
+        self._before, self._start = len(self._ledger().entries), start
+        self.driver = start(retry_failed)
         return self
 
     @property
@@ -69,11 +69,13 @@ class RunHandle:
         """`running`, `done`, `failed` or `stopped`."""
         if self.driver and self.driver.running():
             return "running"
-        return "failed" if self._failed_at_once() else status(self.dir)
+        return self._unrecorded() or status(self.dir)
 
-    def _failed_at_once(self) -> bool:
-        """Whether our driver ended before it could record anything."""
-        return bool(self.driver and self.driver.failed() and len(self._ledger().entries) == self._before)
+    def _unrecorded(self) -> str:
+        """How our driver ended, where it did so before it could record anything: failed or stopped."""
+        if self.driver is None or len(self._ledger().entries) != self._before:
+            return ""
+        return self.driver.ending()
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait for the run's end, and show how it goes on; interrupting the wait leaves the run alone.
@@ -116,7 +118,8 @@ class RunHandle:
         Raises:
             TsalignError: it is running.
         """
-        return self.begin(lambda: self._drivers.resume(self.dir, retry_failed))
+        start = self._start if self._unrecorded() else lambda again: self._drivers.resume(self.dir, again)
+        return self.begin(start, retry_failed)
 
     def state(self) -> State:
         """How the run stands: its status, its stages with their seconds, and its results."""
@@ -235,8 +238,7 @@ class RunHandle:
 
     def _why(self) -> str:
         """Why the run failed: what the ledger says, or of a driver that did not come so far what it said."""
-        if self._failed_at_once():
-            assert self.driver
+        if self.driver and self._unrecorded():
             return f"run {self.name} did not start: {self.driver.said()}"
         told = failure(self.dir) or ""
         ours = told.startswith("TsalignError: ")

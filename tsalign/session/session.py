@@ -51,7 +51,7 @@ class Session:
         name = loaded.run or self._unused(api.name_of(loaded))
         named = loaded.model_copy(update={"run": name})
         handle = self._handles.get(name) or self._handle(resolve(self.storage) / name)
-        handle.begin(lambda: self.drivers.start(named, name, retry_failed))
+        handle.begin(lambda again: self.drivers.start(named, name, again), retry_failed)
         self._handles[name] = handle
         return handle
 

@@ -14,8 +14,10 @@ from tsalign.runs.progress import AtWork, read_progress
 from tsalign.runs.report import percent
 from tsalign.session.markup import Html, badge, bar, table, tag, together
 
+SHOWN = 20  # stages by name; a run of many iterations has hundreds
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class State:
     """A run at one moment.
 
@@ -35,14 +37,14 @@ class State:
 
     def _repr_html_(self) -> Html:
         head = tag("div", tag("b", self.run), " ", badge(self.status))
-        rows = [[stage, "done", f"{seconds:,.1f} s", ""] for stage, seconds in self.done.items()]
+        rows = [[stage, "done", f"{seconds:,.1f} s", ""] for stage, seconds in _latest(self.done).items()]
         rows += [[one.stage, _share(one), _counted(one), _pace(one)] for one in self.at_work]
         note = tag("pre", self.note, style="white-space:pre-wrap;color:inherit;background:none") if self.note else ""
         return together(head, table(("stage", "", "", ""), rows) if rows else "", tag("div", _came_to(self)), note)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [f"{self.run}: {self.status}"]
-        lines += [f"  {stage:<24} {seconds:8.1f} s" for stage, seconds in self.done.items()]
+        lines += [f"  {stage:<24} {seconds:8.1f} s" for stage, seconds in _latest(self.done).items()]
         lines += [f"  {line_of(one)}" for one in self.at_work]
         return "\n".join([*lines, *filter(None, [_came_to(self), self.note])])
 
@@ -68,6 +70,16 @@ def line_of(one: AtWork) -> str:
 def shown(value: int | float) -> str:
     """A result: rates are floats, amounts whole numbers."""
     return f"{value:,}" if isinstance(value, int) else percent(value)
+
+
+def _latest(done: dict[str, float]) -> dict[str, float]:
+    """The last stages by name, and those before them as one."""
+    if len(done) <= SHOWN:
+        return done
+    stages = list(done)
+    earlier, later = stages[:-SHOWN], stages[-SHOWN:]
+    before = {f"{len(earlier)} stages before": sum(done[stage] for stage in earlier)}
+    return before | {stage: done[stage] for stage in later}
 
 
 def _share(one: AtWork) -> Html:
