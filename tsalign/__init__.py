@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsalign.api import resume, run
+    from tsalign.common.errors import TsalignError
     from tsalign.session import Session
 
-__all__ = ["Session", "resume", "run"]
+__all__ = ["Session", "TsalignError", "resume", "run"]
 
-PLACES = {"Session": "tsalign.session", "resume": "tsalign.api", "run": "tsalign.api"}
+PLACES = {
+    "Session": "tsalign.session",
+    "TsalignError": "tsalign.common.errors",
+    "resume": "tsalign.api",
+    "run": "tsalign.api",
+}
 
 # Ray reads it when it is imported. The line that it leaves out warns of many actors on few CPUs; they take turns.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker processes have been started")
