@@ -8,7 +8,7 @@ import os
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 # Each module adds its commands to `app`, in the order of `tsalign --help`.
-from tsalign.cli import running, evaluation, looking, teacher, cluster, toy  # isort: skip
+from tsalign.cli import running, evaluation, looking, jobs, teacher, cluster, toy  # isort: skip
 from tsalign.cli.terminal import app
 
-__all__ = ["app", "cluster", "evaluation", "looking", "running", "teacher", "toy"]
+__all__ = ["app", "cluster", "evaluation", "jobs", "looking", "running", "teacher", "toy"]

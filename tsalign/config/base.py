@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tsalign.common import registry
+from tsalign.config.locations import FILES, SCORER, TEXT
 from tsalign.config.models import OPERATIONAL, ConfigModel
 from tsalign.config.placement import ResourceConfig
 from tsalign.config.values import RunName
@@ -15,7 +16,7 @@ from tsalign.config.values import RunName
 class DataConfig(ConfigModel):
     """Where prompts come from and which of them are used."""
 
-    prompts: str | list[str] = Field(
+    prompts: Annotated[str | list[str], FILES] = Field(
         description="Files, folders or globs of JSONL, JSON or Parquet, on any filesystem; or `toy:train`."
     )
     system: str | None = Field(
@@ -99,7 +100,7 @@ class JudgingConfig(EngineConfig):
     """How a judge that is a language model is loaded and asked; other judges take none of these keys."""
 
     engine: Literal["hf", "vllm"] = Field("hf", description="Engine of a judge that is loaded here, not behind a url.")
-    templates: dict[str, str] = Field(
+    templates: Annotated[dict[str, str], TEXT] = Field(
         default_factory=dict,
         description="Your own `judge_pair`, `judge_axes` or `judge_axes_pair`: Jinja text, or the path of one.",
     )
@@ -108,11 +109,11 @@ class JudgingConfig(EngineConfig):
 class EvaluationConfig(ConfigModel):
     """Win rate against the initial policy, and the student's agreement."""
 
-    sets: dict[str, str] = Field(
+    sets: Annotated[dict[str, str], FILES] = Field(
         default_factory=dict,
         description="Name of each evaluation set and its prompt file; `toy:test` makes one set per task family.",
     )
-    judge: str = Field(
+    judge: Annotated[str, SCORER] = Field(
         description="What compares answers: `reward_model:<model>`, `judge:<model>[@url]` or another scorer, or "
         "`module:function` of prompt and completion."
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from tsalign.config.blocks import leaves
+from tsalign.config.locations import MODEL, TEXT
 from tsalign.config.values import Gpus, Node, Url
 
 # Marks keys of how work is done, and when it is given up: changing them invalidates nothing that was made.
@@ -42,11 +43,11 @@ def _worded(value: Any) -> Any:
 class ModelConfig(ConfigModel):
     """A model that tsalign loads."""
 
-    model: str = Field(
+    model: Annotated[str, MODEL] = Field(
         description="Hub id, folder or storage URI of a Hugging Face model, or a built-in one (`toy:policy`)."
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub id. None is the default branch.")
-    chat_template: str | None = Field(
+    chat_template: Annotated[str | None, TEXT] = Field(
         None, description="Chat template, as Jinja text or the path of one. None is the tokenizer's own."
     )
     trust_remote_code: bool = Field(False, description="Run Python code that comes with the model.")
@@ -90,7 +91,7 @@ WriterConfig = Annotated[
 class TeacherConfig(ModelConfig):
     """A teacher that Ray Serve hosts for the length of the run, or one that already runs at `url`."""
 
-    model: str = Field(
+    model: Annotated[str, MODEL] = Field(
         "toy:teacher", description="Hub id, folder or storage URI of a Hugging Face model, or a built-in one."
     )
     kind: Literal["reward", "judge", "generative"] = Field(
@@ -107,7 +108,7 @@ class TeacherConfig(ModelConfig):
         description="What a judge is asked: which of two is better (`pair`), the same on three axes (`axes_pair`), or "
         "a mark from 1 to 10 on each axis (`axes`).",
     )
-    templates: dict[str, str] = Field(
+    templates: Annotated[dict[str, str], TEXT] = Field(
         default_factory=dict,
         description="Of a judge: your own `judge_pair`, `judge_axes` or `judge_axes_pair`: Jinja text, or the path of "
         "one.",

@@ -15,8 +15,10 @@ from tsalign.runs.joining import check_storage_of_job
 
 LOG = "driver.log"  # what a driver says that a session started, from before it makes anything else
 
+INPUTS = "inputs"  # files that came with a job, from before it runs
+
 # One of these is in the folder of every run.
-MARKS = ("ledger.jsonl", "provenance.json", LOG)
+MARKS = ("ledger.jsonl", "provenance.json", LOG, INPUTS)
 
 
 def check_storage(storage: str) -> None:

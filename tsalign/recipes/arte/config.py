@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tsalign.config.base import RunConfig, WritingConfig
+from tsalign.config.locations import FILES, TEXT
 from tsalign.config.models import OPERATIONAL, ConfigModel, ModelConfig
 from tsalign.config.training import DPOTrainConfig, SFTTrainConfig
 
@@ -66,7 +67,7 @@ class ARTEConfig(RunConfig):
 
     teacher: ModelConfig = Field(description="The language model that writes the training data, and is aligned.")
     student: ModelConfig = Field(description="The language model that the data is for.")
-    tasks: tuple[str, ...] = Field(
+    tasks: Annotated[tuple[str, ...], FILES] = Field(
         min_length=1, description="Task files (`<task>.yaml`), folders of them, or `toy:arte`."
     )
     ablation: Literal["arte", "original-teacher", "question-only", "rationale-only", "random-rationale"] = Field(
@@ -96,7 +97,7 @@ class ARTEConfig(RunConfig):
     shots: tuple[NonNegative, ...] = Field(
         (0, 3), min_length=1, description="Numbers of examples before a test question; the student is tested with each."
     )
-    templates: dict[str, str] = Field(
+    templates: Annotated[dict[str, str], TEXT] = Field(
         default_factory=dict,
         description="Your own `arte_questions`, `arte_rationale`, `arte_rationale_<technique>` or `arte_answer`: Jinja "
         "text, or the path of one.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tsalign.config.base import AlignConfig, SamplingConfig, WritingConfig
+from tsalign.config.locations import FILES, TEXT
 from tsalign.config.models import ConfigModel, ModelConfig, WriterConfig
 from tsalign.config.training import DPOTrainConfig, SFTTrainConfig
 
@@ -14,7 +15,7 @@ from tsalign.config.training import DPOTrainConfig, SFTTrainConfig
 class RubricsConfig(ConfigModel):
     """Categories of instructions, a rubric for each, and how an instruction finds its own."""
 
-    categories: str = Field(
+    categories: Annotated[str, FILES] = Field(
         "set",
         description="`set`: the name of the prompt file; `cluster`: k-means of the embeddings; or a file of prompts "
         "with a column `category`.",
@@ -53,10 +54,10 @@ class CITINGConfig(AlignConfig):
         description="`citing`: learn to revise one's own draft. Controls: `revision-sft`: learn the revisions "
         "without a draft; `sft`: learn demonstrations; `rubric-sft`: learn them with the rubric in the prompt.",
     )
-    demonstrations: str | None = Field(
+    demonstrations: Annotated[str | None, FILES] = Field(
         None, description="File with a reply to every prompt, for methods `sft` and `rubric-sft`. None: there is none."
     )
-    templates: dict[str, str] = Field(
+    templates: Annotated[dict[str, str], TEXT] = Field(
         default_factory=dict,
         description="Your own `citing_rubric`, `citing_revise` or `citing_rewrite`: Jinja text, or the path of one.",
     )

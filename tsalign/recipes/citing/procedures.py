@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from tsalign.common.seeds import derive
 from tsalign.config import ConfigModel, SamplingConfig
+from tsalign.config.locations import FILES, TEXT
 from tsalign.data.shards import Row
 from tsalign.engines import Completion, Failed, Request, check_engine, request_from
 from tsalign.evaluation.procedures import Asked, Procedure, direct
@@ -31,8 +33,8 @@ FOLDER = Path(__file__).parent
 class GuidedConfig(ConfigModel):
     """Keys of the procedure `guided`."""
 
-    rubrics: str = Field(description="Folder `rubrics` that a `citing` run wrote.")
-    templates: dict[str, str] = Field(
+    rubrics: Annotated[str, FILES] = Field(description="Folder `rubrics` that a `citing` run wrote.")
+    templates: Annotated[dict[str, str], TEXT] = Field(
         default_factory=dict, description="Your own `citing_rewrite`: Jinja text, or the path of one."
     )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from tsalign.config.base import AlignConfig, EngineConfig, SamplingConfig
+from tsalign.config.locations import TEXT
 from tsalign.config.models import ModelConfig
 from tsalign.config.training import DPOTrainConfig, SimPOTrainConfig, TrainConfig
 
@@ -76,7 +77,7 @@ class PADConfig(AlignConfig):
     sampling: SamplingConfig = Field(SamplingConfig(k=5, top_p=0.95), description="How the policy writes.")
     keep: int = Field(4, ge=2, description="Responses per prompt to keep: the most different ones of `sampling.k`.")
     scoring: TeacherScoreConfig = Field(TeacherScoreConfig(), description="How the teacher scores.")
-    templates: dict[str, str] = Field(
+    templates: Annotated[dict[str, str], TEXT] = Field(
         default_factory=dict, description="Your own `pad_choice`: Jinja text, or the path of one."
     )
     tune: TuneConfig = Field(description="Training of the policy.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from tsalign.config.base import AlignConfig
+from tsalign.config.locations import FILES
 from tsalign.config.models import ConfigModel, ModelConfig, TeacherConfig
 from tsalign.config.training import CustomTrainConfig, DPOTrainConfig, LogisticTrainConfig, MarginRankingTrainConfig
 
@@ -62,7 +63,7 @@ class TSAlignConfig(AlignConfig):
     mining: MiningConfig = Field(MiningConfig(), description="How candidates become preferences.")
     distill: DistillConfig = Field(MarginRankingTrainConfig(), description="Training of the student.")
     tune: DPOTrainConfig = Field(description="Training of the policy.")
-    student_preferences: str | None = Field(
+    student_preferences: Annotated[str | None, FILES] = Field(
         None,
         description="File of preferences that the student learnt from before the run, to replay. None replays those of "
         "earlier iterations only.",

@@ -1,0 +1,43 @@
+"""Following a job to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+POLL_SECONDS = 0.5
+STOPPED = 143  # as a shell reports what SIGTERM ended
+MISSING = "No module named tsalign"
+
+
+def follow(client: JobSubmissionClient, job: str, to: TextIO = sys.stdout) -> int:
+    """Write what a job says until it ends; its exit status.
+
+    Where the connection to its log breaks, it is only waited for.
+    """
+    told = asyncio.run(_tail(client, job, to))
+    while not (status := client.get_job_status(job)).is_terminal():
+        time.sleep(POLL_SECONDS)
+    info = client.get_job_info(job)
+    if status.value == "STOPPED":
+        return STOPPED
+    if info.driver_exit_code is None and status.value == "FAILED":  # it did not come to its first line
+        print(info.message, file=sys.stderr)
+    if MISSING in told:
+        print("The cluster's nodes have no tsalign: install it there, or send yours with --package.", file=sys.stderr)
+    return info.driver_exit_code if info.driver_exit_code is not None else int(status.value != "SUCCEEDED")
+
+
+async def _tail(client: JobSubmissionClient, job: str, to: TextIO) -> str:
+    """Write the log as it comes; its last lines."""
+    last = ""
+    async for lines in client.tail_job_logs(job):
+        to.write(lines)
+        to.flush()
+        last = (last + lines)[-4000:]
+    return last
