@@ -63,7 +63,7 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypa
     shown = [output["data"] for output in outputs if "data" in output]
     pictures = [base64.b64decode(data["image/png"]) for data in shown if "image/png" in data]
     assert len(pictures) >= PLOTS.get(path.stem, 0)
-    assert any(data.get("text/html", "").startswith('<div class="tex2jax_ignore"') for data in shown)
+    assert any(data.get("text/html", "").startswith('<div class="tex2jax_ignore">') for data in shown)
     if folder := os.environ.get("NOTEBOOK_OUTPUTS"):
         nbformat.write(notebook, Path(folder) / path.name)
         for number, picture in enumerate(pictures):

@@ -105,6 +105,7 @@ def test_an_interrupt_ends_the_wait_and_a_restart_of_the_kernel_not_the_run(kern
 
     waited = kernel.cell("run.wait()", beside=kernel.manager.interrupt_kernel)
     assert "KeyboardInterrupt" in waited.traceback[-1]
+    assert "The wait was interrupted; the run goes on." in waited.displays[-1]["text/plain"]
     assert kernel.cell("run.status").value == "'running'"
     shown = kernel.cell("run.wait(timeout=0)").displays[-1]
     assert "1/preferences" in shown["text/html"]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from tsalign.report.plots import Picture
 
+INTERRUPTED = "The wait was interrupted; the run goes on. wait() follows it again, stop() ends it."
 SECONDS, REMOTE_SECONDS = 1.0, 5.0  # between two looks at a run's folder, here and in a bucket
 
 A = TypeVar("A", Dataset, Model)
@@ -43,7 +44,7 @@ class RunHandle:
 
     Attributes:
         dir: the run's folder.
-        driver: the one that this session started or found; None as long as nobody needed one.
+        driver: the one that this session started last, if it did.
     """
 
     def __init__(self, folder: UPath, drivers: Drivers, start_ray: Callable[[], None]) -> None:
@@ -91,9 +92,13 @@ class RunHandle:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         cell, seconds = open_cell(), REMOTE_SECONDS if self.dir.protocol else SECONDS
-        while (now := self.status) == "running" and (deadline is None or time.monotonic() < deadline):
-            cell.show(state_of(self.dir, now))
-            time.sleep(seconds)
+        try:
+            while (now := self.status) == "running" and (deadline is None or time.monotonic() < deadline):
+                cell.show(state_of(self.dir, now))
+                time.sleep(seconds)
+        except KeyboardInterrupt:
+            cell.show(state_of(self.dir, "running", INTERRUPTED))
+            raise
         cell.show(self.state())
         if now == "failed":
             raise TsalignError(self._why())
@@ -101,10 +106,9 @@ class RunHandle:
 
     def stop(self) -> str:
         """End the run where it is, so that it can be resumed; wait for that, and say how it ended."""
-        if self.driver is None or not self.driver.running():
-            self.driver = self._drivers.find(self.dir)
-        if self.driver is not None:
-            self.driver.stop()
+        ours = self.driver if self.driver and self.driver.running() else None
+        if (driver := ours or self._drivers.find(self.dir)) is not None:
+            driver.stop()
             while self.status == "running":
                 time.sleep(0.2)
         return self.status

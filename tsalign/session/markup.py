@@ -25,8 +25,7 @@ def tag(name: str, *children: object, style: str = "") -> Html:
 
 def together(*parts: object) -> Html:
     """Parts below each other; formulas in what models wrote stay text."""
-    held = tag("div", *parts)
-    return Html(held.replace("<div>", '<div class="tex2jax_ignore" data-mime-type="text/plain">', 1))
+    return Html(tag("div", *parts).replace("<div>", '<div class="tex2jax_ignore">', 1))
 
 
 def table(headers: Sequence[object], rows: Iterable[Sequence[object]], wide: bool = False) -> Html:
