@@ -244,6 +244,18 @@ def test_a_session_lists_its_runs_and_knows_the_nearest_names(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("runs", r"runs: expected the job server's, as http://HEAD:8265"),
+        ("http://127.0.0.1:9", r"http://127\.0\.0\.1:9: no job server answers there"),
+    ],
+)
+def test_a_wrong_address_of_a_cluster_is_told_at_once(address: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(TsalignError, match=message):
+        Session(address, storage=str(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"tune__betta": 0.2}, r"tune\.betta: unknown key"),

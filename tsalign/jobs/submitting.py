@@ -53,6 +53,7 @@ def submit(
     environment: Sequence[str] = (),
     package: bool = False,
     node: str | None = None,
+    retry_failed: bool = False,
 ) -> Submitted:
     """Send a run; nothing travels but its config, the local files that it names, and what is listed here.
 
@@ -61,6 +62,7 @@ def submit(
         environment: names of variables that the job and its workers get, with the values that they have here.
         package: send the tsalign that is installed here, for nodes without one.
         node: custom resource, or label as KEY=VALUE, of the node that the driver runs on; None for the head.
+        retry_failed: ask again also for failed rows that were answered badly.
 
     Raises:
         TsalignError: as `pack`; a variable is not set; or another job drives this run.
@@ -82,7 +84,7 @@ def submit(
         if package:
             runtime["py_modules"] = installed()
         job_id = client.submit_job(
-            entrypoint=entrypoint(luggage),
+            entrypoint=entrypoint(luggage, retry_failed),
             runtime_env=runtime,
             metadata={RUN: name, STORAGE: config.storage},
             **where(node),
@@ -90,9 +92,9 @@ def submit(
     return Submitted(job_id, name, config.storage, address)
 
 
-def entrypoint(luggage: Luggage) -> str:
+def entrypoint(luggage: Luggage, retry_failed: bool = False) -> str:
     """What the job's shell runs."""
-    run = f"exec python -m tsalign.cli run {CONFIG}"
+    run = f"exec python -m tsalign.cli run {CONFIG}" + " --retry-failed" * retry_failed
     return f"python -m tsalign.jobs.unpack && {run}" if luggage.inputs() else run
 
 
