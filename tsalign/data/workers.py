@@ -16,6 +16,8 @@ from tsalign.config import Placement
 from tsalign.data.progress import Progress, shown
 from tsalign.data.shards import Row, Shard, read_counts, read_failed, read_rows, read_shard, write_shard
 from tsalign.runs.artifacts import Dataset
+from tsalign.runs.meters import Meter
+from tsalign.runs.names import named
 from tsalign.runs.nodes import actor_options, size_of
 from tsalign.runs.stage import Stage
 
@@ -80,7 +82,7 @@ def _run(
     missing = [{"shard": str(shard)} for shard in shards if shard.name not in committed]
     with shown(stage.bar, shards, committed) as progress:
         results = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
-            ShardActor,
+            **named(ShardActor, stage),
             fn_constructor_args=(
                 worker,
                 arguments,
@@ -88,6 +90,7 @@ def _run(
                 str(stage.quarantine),
                 stage.retry_failed,
                 progress,
+                stage.meter,
             ),
             batch_size=1,
             compute=pool(placement, len(missing)),
@@ -131,8 +134,10 @@ class ShardActor:
         quarantine: str,
         retry_failed: bool,
         progress: Progress,
+        meter: Meter,
     ) -> None:
         self.out, self.quarantine, self.progress, self.error = UPath(out), UPath(quarantine), progress, ""
+        self.meter = meter
         self.retry_failed = retry_failed
         self.began = time.time()
         try:
@@ -141,6 +146,7 @@ class ShardActor:
         except TsalignError as error:
             self.error = str(error)
         self.load = time.time() - self.began
+        meter.spent("load", self.load)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Do a shard; what comes back has its name or an error, and the seconds that it took."""
@@ -161,7 +167,8 @@ class ShardActor:
         began = time.monotonic()
         self.progress.begin(path.name)
         target = self.out / path.name
-        shard = self._redone(path, target) if target.exists() else self.worker(read_rows(path), path.name)
+        made, before = self._made(path, target)
+        shard = before.joined(made) if before else made
         worked = time.monotonic()
         bad = self.quarantine / path.with_suffix(".jsonl").name
         remove(bad)
@@ -170,14 +177,20 @@ class ShardActor:
         write_shard(target, shard)
         self.progress.end()
         self.error = shard.stop
-        return worked - began, time.monotonic() - worked
+        work, commit = worked - began, time.monotonic() - worked
+        self.meter.committed(len(made.rows), len(made.failed), made.counts)
+        self.meter.spent("work", work)
+        self.meter.spent("commit", commit)
+        return work, commit
 
-    def _redone(self, path: UPath, target: UPath) -> Shard:
-        """The committed shard with those of its failed rows that are worth it done again."""
+    def _made(self, path: UPath, target: UPath) -> tuple[Shard, Shard | None]:
+        """What is done now, and what was before: of a committed shard only failed rows that are worth it are redone."""
+        if not target.exists():
+            return self.worker(read_rows(path), path.name), None
         before, again = read_shard(target), _again(target, self.retry_failed)
         before.failed = [row for row in before.failed if row["prompt_id"] not in again]
         rows = [row for row in read_rows(path) if row["prompt_id"] in again]
-        return before.joined(self.worker(rows, path.name))
+        return self.worker(rows, path.name), before
 
 
 def _again(shard: UPath, retry_failed: bool) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from upath import UPath
 
 from tsalign.config import Placement, ResourceConfig
+from tsalign.runs.meters import Meter
 from tsalign.runs.nodes import size_of, wait_for_room
 from tsalign.runs.terminal import Bar
 
@@ -43,6 +44,11 @@ class Stage:
     retry_failed: bool = False
     bar: Bar = field(default_factory=Bar)
     phases: dict[Phase, float] = field(default_factory=dict)
+
+    @property
+    def meter(self) -> Meter:
+        """What counts for Prometheus."""
+        return Meter(self.run, self.name)
 
     def spent(self, phase: Phase, seconds: float) -> None:
         """Add to the seconds of a phase: a stage may have several passes."""

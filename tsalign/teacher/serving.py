@@ -14,6 +14,7 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from starlette.responses import JSONResponse
 
 from tsalign.config import TeacherConfig
+from tsalign.runs.meters import QueueMeter
 from tsalign.runs.nodes import actor_options, size_of
 
 RETRY_AFTER_SECONDS = 1
@@ -58,7 +59,7 @@ class Admission:
     """Counts the sequences that a replica holds, and refuses what would be too many."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.pending = limit, 0
+        self.limit, self.pending, self._meter = limit, 0, QueueMeter()
 
     @contextmanager
     def admit(self, count: int) -> Iterator[None]:
@@ -70,13 +71,19 @@ class Admission:
         if count > self.limit:
             raise HTTPException(413, f"{count} completions in one request; send at most {self.limit}")
         if self.pending + count > self.limit:
+            self._meter.refused(count)
             message = f"{self.pending} of {self.limit} sequences are waiting; try again in {RETRY_AFTER_SECONDS} s"
             raise HTTPException(429, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
-        self.pending += count
+        self._hold(count)
+        self._meter.took(count)
         try:
             yield
         finally:
-            self.pending -= count
+            self._hold(-count)
+
+    def _hold(self, more: int) -> None:
+        self.pending += more
+        self._meter.holds(self.pending)
 
 
 def deployment_options(config: TeacherConfig, requests_per_replica: float) -> dict[str, Any]:

@@ -14,7 +14,11 @@ from tsalign.training.objectives import Objective
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know."""
+    """All that a worker needs to know.
+
+    Attributes:
+        title: of its stage, before each line of its log.
+    """
 
     model: Model
     datasets: list[Dataset]
@@ -26,6 +30,7 @@ class Job:
     work: str
     out: str
     reports: Queue
+    title: str = ""
 
     @property
     def failure(self) -> UPath:

@@ -47,11 +47,14 @@ def _follow(stage: Stage, queue: Queue, since: float) -> None:
             if isinstance(report, Begins):
                 now = time.monotonic()
                 stage.spent(phase, now - since)
+                stage.meter.spent(phase, now - since)
                 phase, since = report.phase, now
                 continue
             stage.log(report)
             if "examples" in report:
                 stage.bar.count(report["steps"], "steps", done=report["step"])
             else:
+                stage.meter.stepped(report["tokens_per_second"])
                 stage.bar.move(report["step"], rate=f"{report['tokens_per_second']:,.0f} tokens/s")
     stage.spent(phase, time.monotonic() - since)
+    stage.meter.spent(phase, time.monotonic() - since)

@@ -11,6 +11,7 @@ from tsalign.common.storage import remove
 from tsalign.config import Placement, TrainConfig
 from tsalign.data.checks import check_model
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.names import sign_log, title
 from tsalign.runs.nodes import size_of
 from tsalign.runs.plan import PlannedStage, at_most, expected, plus, times
 from tsalign.runs.stage import Stage
@@ -60,6 +61,7 @@ def train(
             work=str(stage.work),
             out=str(stage.out),
             reports=reports,
+            title=title(stage),
         )
         _trainer(job, placement).fit()
     remove(stage.work)
@@ -123,5 +125,6 @@ def _worker(settings: dict[str, Job]) -> None:
     from tsalign.training.loop import run
 
     job = settings["job"]
+    sign_log(job.title)
     with recorded(job.failure):
         run(job, get_checkpoint())
