@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from driver import rows_of
+import yaml
+from driver import Driver, row_hashes, rows_of
 
 import tsalign
 from tsalign.common.errors import TsalignError
@@ -126,6 +127,19 @@ def test_what_it_made(held: Held) -> None:
     assert len(run.sample(["add 1 2", "max 3 9 4"])) == 2
     assert "chosen" in run.pairs(1, 3)._repr_html_()
     assert run.report()._repr_html_()
+
+
+def test_the_same_rows_as_from_the_terminal(held: Held, tmp_path: Path) -> None:
+    held.gate.touch()
+    assert held.run.wait() == "done"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "gate": str(held.gate)}))
+    Driver(tmp_path, (Path(__file__).parent,)).run("terminal")
+    for stage in ("candidates", "preferences"):
+        ours, theirs = (
+            row_hashes(folder / "iterations" / "1" / stage)
+            for folder in (Path(str(held.run.dir)), tmp_path / "runs" / "terminal")
+        )
+        assert ours == theirs
 
 
 def test_closing_releases_the_ray_that_was_started(held: Held) -> None:
