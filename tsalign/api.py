@@ -12,7 +12,10 @@ from tsalign.config import RunConfig, override, read_yaml, run_name, validate
 from tsalign.recipes import find
 from tsalign.report.summary import RunSummary, summarise_run
 from tsalign.runs import dry_run
+from tsalign.runs.nodes import joined
 from tsalign.runs.place import check_place
+from tsalign.runs.plan import Plan
+from tsalign.runs.preflight import check_cluster
 from tsalign.runs.ray_session import ray_session
 from tsalign.runs.run import Run
 
@@ -48,21 +51,26 @@ def run(config: str | Path | dict[str, Any] | RunConfig, *, retry_failed: bool =
     loaded = config if isinstance(config, RunConfig) else load(config, dotted)
     active = Run(loaded, name_of(loaded), retry_failed)
     if not active.finished():
-        check(active)
+        planned = check(active)
         with active.open(ray_session):
+            if joined():
+                check_cluster(planned, loaded, active.dir)
             find(loaded.recipe).function(active, loaded)
     return summarise_run(active.dir)
 
 
-def check(run: Run) -> None:
+def check(run: Run) -> Plan:
     """All that is cheap to check before a run begins; nothing is started.
+
+    Returns:
+        What the run would do.
 
     Raises:
         TsalignError: what is wrong, a line each; or the run's place is taken by something else.
     """
     check_place(run.config.storage, run.name)
     # What a run has read may be gone when it is resumed.
-    dry_run.plan(run.config, find(run.config.recipe).function, ready=not run.ledger.done())
+    return dry_run.plan(run.config, find(run.config.recipe).function, ready=not run.ledger.done())
 
 
 def name_of(config: RunConfig) -> str:

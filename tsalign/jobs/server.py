@@ -16,6 +16,12 @@ from tsalign.runs.joining import no_token
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
+CHATTY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+    "ray._private.authentication.authentication_token_setup",
+)
 RUN, STORAGE = "tsalign.run", "tsalign.storage"  # what a job's metadata says of its run
 
 
@@ -68,7 +74,8 @@ def connect(address: str) -> JobSubmissionClient:
         raise TsalignError(
             f"--address: {address}: expected the job server's, as http://HEAD:8265 (the port is that of the dashboard)."
         )
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # as `ray.init` does
     with _answering(address):
         client = JobSubmissionClient(address)

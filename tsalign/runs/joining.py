@@ -17,11 +17,6 @@ ANSWER_SECONDS = 5.0
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a job
 
 
-def joined() -> str | None:
-    """The address of the cluster that this process is to join; None where it starts a Ray of its own."""
-    return os.environ.get(ADDRESS)
-
-
 def check_address(address: str) -> str:
     """The address itself, where it has the form of one.
 

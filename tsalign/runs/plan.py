@@ -108,6 +108,7 @@ class Service:
     replicas: int
     cpus: float
     gpus: float
+    node: str | dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 import psutil
 
 from tsalign.common.errors import TsalignError
-from tsalign.runs.joining import check_answer, joined
+from tsalign.runs.joining import ADDRESS, check_answer
 
 # For workers of a Ray that this driver starts. Without the first two, small tensors leave glibc's heap on every
 # free; without the next two, idle OpenMP threads burn a core.
@@ -66,7 +66,7 @@ def ray_session(lost: Callable[[Exception], None] = unrecorded, busy: Callable[[
         yield
         return
     verbose = logger.isEnabledFor(logging.DEBUG)
-    address, before = joined(), set(psutil.Process().children())
+    address, before = os.environ.get(ADDRESS), set(psutil.Process().children())
     for name, value in WORKER_ENVIRONMENT.items() if address is None else ():
         os.environ.setdefault(name, value)
     with nullcontext() if verbose else _quiet():

@@ -96,7 +96,7 @@ class Teacher:
         else:
             size = f"{config.cpus:g} CPU, {config.gpus:g} GPU"
             plan.roles.append(Role("teacher", config.model, f"service, 0 to {config.max_replicas} replicas x {size}"))
-            plan.services.append(Service("teacher", config.max_replicas, config.cpus, config.gpus))
+            plan.services.append(Service("teacher", config.max_replicas, config.cpus, config.gpus, config.node))
         if config.kind == "judge":
             return _judge(Endpoint(config.url or "", config.model, "teacher", role="teacher"), config)
         return TeacherClient(config.url or "", fingerprint="teacher")
