@@ -94,7 +94,7 @@ def test_node_types_of_clouds(name: str) -> None:
     assert types["head"]["resources"] == {"CPU": 0, "GPU": 0}
     for pool, nodes in PARAMS.pools.items():
         assert (types[pool]["min_workers"], types[pool]["max_workers"]) == (0, nodes.max)
-        assert types[pool]["resources"] == {"CPU": nodes.cpus, "GPU": nodes.gpus, pool: 1000}
+        assert types[pool]["resources"] == {"CPU": nodes.cpus, "GPU": nodes.gpus, pool: 1}
         spot = {
             "aws.yaml": types[pool]["node_config"].get("InstanceMarketOptions") == {"MarketType": "spot"},
             "gcp.yaml": {"preemptible": True} in types[pool]["node_config"].get("scheduling", []),
@@ -113,7 +113,7 @@ def test_a_machine_of_our_own_says_its_pools(address: str, pools: set[str]) -> N
     lines = subprocess.run(["bash", "-c", f"{fakes} {start}"], check=True, capture_output=True, text=True).stdout
     given = dict(line.split("=", 1) for line in lines.splitlines() if "=" in line)
     assert given["--address"] == "head:6379"
-    assert json.loads(given["--resources"]) == dict.fromkeys(pools, 1000)
+    assert json.loads(given["--resources"]) == dict.fromkeys(pools, 1)
 
 
 @pytest.mark.parametrize("kind", CLUSTERS)
@@ -124,7 +124,7 @@ def test_the_autoscaler_reads_the_pools_of_a_ray_cluster(kind: str) -> None:
     assert types["headgroup"]["resources"]["CPU"] == 0
     for pool, nodes in PARAMS.pools.items():
         assert (types[pool]["min_workers"], types[pool]["max_workers"]) == (0, nodes.max)
-        assert types[pool]["resources"].items() >= {"CPU": nodes.cpus, "GPU": nodes.gpus, pool: 1000}.items()
+        assert types[pool]["resources"].items() >= {"CPU": nodes.cpus, "GPU": nodes.gpus, pool: 1}.items()
     assert spec["enableInTreeAutoscaling"] is True
     assert spec["autoscalerOptions"]["version"] == "v2"
     assert spec["autoscalerOptions"]["idleTimeoutSeconds"] == PARAMS.idle_seconds
@@ -228,7 +228,7 @@ def test_other_pools_make_other_node_types() -> None:
     params = validate(ClusterParams, changed(pools={"judge": pool}), "params.yaml")
     types = yaml.safe_load(render(params)["aws.yaml"])["available_node_types"]
     assert types["judge"]["max_workers"] == 5
-    assert types["judge"]["resources"]["judge"] == 1000
+    assert types["judge"]["resources"]["judge"] == 1
 
 
 def test_the_image_holds_what_the_lock_has() -> None:

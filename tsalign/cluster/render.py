@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tsalign.cluster.params import ClusterParams
 
 TEMPLATES = Path(__file__).parent / "templates"
-SHARE = 1000  # of a pool's custom resource, on each node: more than actors fit there
+SHARE = 1  # of a pool's custom resource, on each node: an actor takes next to nothing of it
 # Written in one line in the templates.
 POD_SECURITY = "{runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000, seccompProfile: {type: RuntimeDefault}}"
 CONTAINER_SECURITY = "{allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}"
