@@ -18,6 +18,7 @@ import yaml
 from synthetic import hold
 from upath import UPath
 
+import tsalign.runs.progress
 import tsalign.runs.run
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import append_line, atomic, read_lines, write_json
@@ -26,6 +27,7 @@ from tsalign.data.sources import contents
 from tsalign.runs.artifacts import Dataset, Model, content_fingerprint, fingerprint, model_from
 from tsalign.runs.interrupts import Terminated
 from tsalign.runs.ledger import Ledger
+from tsalign.runs.progress import read_progress
 from tsalign.runs.run import Cancelled, Run
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import StageFunction, measuring, stage_function
@@ -117,6 +119,28 @@ def test_a_stage_is_known_by_name_and_version_wherever_its_function_is(
     assert text(made) == expected
     started = [entry for entry in run.ledger.entries if entry.get("stage") == "one" and entry["state"] == "started"]
     assert len(started) == version
+
+
+@stage_function("sees-itself")
+def sees_itself(stage: Stage) -> Dataset:
+    """A stage that waits until it is told that it is at work."""
+    deadline = time.monotonic() + 60
+    while [one.stage for one in read_progress(stage.out.parent)] != [stage.name]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    stage.out.mkdir(exist_ok=True)
+    return Dataset(str(stage.out), stage.fingerprint)
+
+
+def test_every_run_of_a_process_tells_what_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tsalign.runs.progress, "SECONDS", 0.01)
+    first, second, third = (Run(config(tmp_path), name) for name in ("first", "second", "third"))
+    with first.open(), second.open():  # side by side
+        second.stage("two", sees_itself)
+        first.stage("one", sees_itself)
+    with third.open():
+        third.stage("three", sees_itself)
+    assert [run.dir.name for run in (first, second, third) if read_progress(run.dir)] == []
 
 
 def test_every_stage_function_has_a_name_of_its_own_and_a_plan() -> None:

@@ -121,6 +121,8 @@ def test_what_it_made(held: Held) -> None:
     assert sorted(candidates["prompt_id"]) == [row["prompt_id"] for row in rows_of(folder / "candidates")]
     assert sorted(preferences["prompt_id"]) == [row["prompt_id"] for row in rows_of(folder / "preferences")]
     assert run.dataset("prompts").count() == 8000
+    elsewhere = tsalign.Session(storage=f"file://{held.session.storage}")["gated"]  # read as a bucket is
+    assert elsewhere.preferences().count() == len(preferences)
     assert run.metrics.query("stage == 'policy'")["loss"].notna().sum() == run.metrics["step"].max()
     model, _ = run.policy()
     assert model.num_parameters() > 100_000

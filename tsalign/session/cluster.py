@@ -11,7 +11,7 @@ from tsalign.common.storage import resolve
 from tsalign.config import RunConfig, read_yaml
 from tsalign.jobs.server import connect, jobs
 from tsalign.jobs.submitting import submit
-from tsalign.session.drivers import Here
+from tsalign.session.drivers import Driver, Here
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -63,7 +63,7 @@ class Cluster:
         kept = api.load({**read_yaml(folder / "config.yaml"), "run": folder.name}, {})
         return self.start(kept, folder.name, retry_failed)
 
-    def find(self, folder: UPath) -> JobDriver | None:
+    def find(self, folder: UPath) -> Driver | None:
         """The newest job of the run that has not ended; one that is driven otherwise is found on its machine only."""
         alive = [job for job in jobs(self.client) if job.alive() and resolve(job.storage) / job.run == folder]
         return JobDriver(self.client, self.address, alive[-1].job) if alive else Here().find(folder)

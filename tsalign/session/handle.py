@@ -135,7 +135,7 @@ class RunHandle:
         """Every logged number so far: a row for each report, with its `iteration`, `stage` and `time`."""
         import pandas as pd
 
-        frame = pd.DataFrame(read_lines(self.dir / "metrics.jsonl"), columns=None)
+        frame = pd.DataFrame(read_lines(self.dir / "metrics.jsonl"))
         return frame.assign(time=pd.to_datetime(frame["time"], unit="s")) if len(frame) else frame
 
     def candidates(self, iteration: int | None = None) -> ray.data.Dataset:
