@@ -134,6 +134,14 @@ def test_the_cell_that_asks_shows_why_a_run_failed(asking: Callable[[RunHandle],
     assert caught.value._render_traceback_() == ["TsalignError: run demo failed: judge: no such model"]
 
 
+def test_a_crash_is_told_without_the_colours_of_a_terminal(tmp_path: Path) -> None:
+    error = "ActorDiedError: \x1b[36mray::Worker\x1b[39m (pid=7) died"
+    run = run_in(tmp_path, ending={"run": "failed", "error": error})
+    with pytest.raises(TsalignError, match=r"^run demo failed: ActorDiedError: ray::Worker \(pid=7\) died$"):
+        run.wait()
+    assert "\x1b" not in run._repr_html_()
+
+
 def test_metrics_are_a_table_also_while_a_line_is_being_written(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     assert run.metrics.empty

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.runs.artifacts import Dataset
-from tsalign.runs.joining import joined
+from tsalign.runs.joining import ADDRESS
 
 if TYPE_CHECKING:
     import ray.data
@@ -29,9 +30,10 @@ def start_ray() -> bool:
         return False
     for name in ("ray.data", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    joined = os.environ.get(ADDRESS)
     ray.init(
-        address=joined() or "local",
-        include_dashboard=None if joined() else False,
+        address=joined or "local",
+        include_dashboard=None if joined else False,
         log_to_driver=False,
         logging_level=logging.WARNING,
     )

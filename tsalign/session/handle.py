@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tsalign.report.plots import Picture
 
 INTERRUPTED = "The wait was interrupted; the run goes on. wait() follows it again, stop() ends it."
+COLOURED = re.compile(r"\x1b\[[\d;]*m")  # as Ray's errors are
 SECONDS, REMOTE_SECONDS = 1.0, 5.0  # between two looks at a run's folder, here and in a bucket
 
 A = TypeVar("A", Dataset, Model)
@@ -244,7 +246,7 @@ class RunHandle:
         """Why the run failed: what the ledger says, or of a driver that did not come so far what it said."""
         if self.driver and self._unrecorded():
             return f"run {self.name} did not start: {self.driver.said()}"
-        told = failure(self.dir) or ""
+        told = COLOURED.sub("", failure(self.dir) or "")
         ours = told.startswith("TsalignError: ")
         where = "" if ours or self.driver is None else f"\nIts driver's log has more: {self.driver.log}"
         return f"run {self.name} failed: {told.removeprefix('TsalignError: ')}{where}"
