@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from upath import UPath
@@ -46,13 +46,18 @@ def _expect_preferences(stage: PlannedStage, location: str) -> Dataset:
 
 
 def _load(out: UPath, location: str) -> dict[str, int]:
-    return {"rows": write_rows(out, _rows(location), shard_size=SHARD_SIZE)}
+    return {"rows": write_rows(out, parsed(location, _preference), shard_size=SHARD_SIZE)}
 
 
-def _rows(location: str) -> Iterator[Row]:
+def parsed(location: str, parse: Callable[[Record], Row]) -> Iterator[Row]:
+    """What `parse` makes of each row of a file.
+
+    Raises:
+        TsalignError: it refuses one; with file and line.
+    """
     for record in read([location]):
         try:
-            yield _preference(record)
+            yield parse(record)
         except BadRow as error:
             raise TsalignError(f"{record.file}:{record.line}: {error}") from None
 
