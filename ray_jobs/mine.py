@@ -5,7 +5,7 @@
 
 Candidates are rows with a prompt and `completions`, a list of texts, in JSONL, JSON or Parquet; or what a run made, as
 `candidates=s3://BUCKET/runs/RUN/iterations/1/candidates/part-*.parquet`. Of the config it reads `student`, `teacher`
-and `mining`, and the keys of every run. The preferences are in `<storage>/<run>/preferences`, as `preferences.jsonl` too.
+and `mining`, and the keys of every run. The preferences are in `<storage>/<run>/preferences`.
 """
 
 from __future__ import annotations
