@@ -20,8 +20,10 @@ from tsalign.config import TrainConfig
 from tsalign.recipes import find
 from tsalign.recipes.arte.tasks import UnreadTasks, count_in, read_tasks
 from tsalign.recipes.citing.rubrics import rubrics_from
-from tsalign.report.plan_table import peak, totals
+from tsalign.report.plan_table import totals
+from tsalign.report.turns import enough, peak, turns
 from tsalign.runs import dry_run
+from tsalign.runs.machine import shortages
 from tsalign.runs.plan import Amount, Plan, at_most, plus, times
 from tsalign.runs.reader import Reader
 from tsalign.runs.stage_function import StageFunction
@@ -99,7 +101,7 @@ def test_ts_align_by_hand(config: dict[str, Any]) -> None:
     assert found["prompts"] == {"prompts": 100}
     assert found["held_out"] == {"prompts": 25}
     assert found["base_answers"] == {"policy completions": 25 * 2 * 2, "policy new tokens": 10_000}
-    assert found["base_scores"] == {"scores": 100, "teacher calls": 100}
+    assert (found["base_scores"], found["base_scores_asked"]) == ({"scores": 100}, {"teacher calls": 100})
     for iteration in (1, 2):
         assert found[f"{iteration}/candidates"] == {"policy completions": 800, "policy new tokens": 80_000}
         assert found[f"{iteration}/scores"] == {"student scores": 800}
@@ -108,7 +110,8 @@ def test_ts_align_by_hand(config: dict[str, Any]) -> None:
         assert found[f"{iteration}/policy"] == {"policy training examples": 100, "policy optimiser steps": 2 * 4}
         assert found[f"{iteration}/answers"] == {"policy completions": 100, "policy new tokens": 10_000}
         assert found[f"{iteration}/evaluation"] == {"scores": 100}
-        assert found[f"{iteration}/agreement"] == {"teacher calls": 50, "student scores": 4 * 50}
+        assert found[f"{iteration}/newest_pairs"] == {"teacher calls": 50}
+        assert found[f"{iteration}/agreement"] == {"student scores": 4 * 50}
     # In the second iteration the first one's 100 preferences are there to be mixed in.
     assert found["1/student"] == {"student training examples": 100, "student optimiser steps": 4}
     assert found["2/student"] == {"student training examples": 150, "student optimiser steps": 5}
@@ -158,7 +161,7 @@ def test_portions_and_held_out_prompts(config: dict[str, Any]) -> None:
 
 def test_a_judge_that_compares_is_asked_in_both_orders(config: dict[str, Any]) -> None:
     found = work(config, evaluation__judge="judge:org/judge")
-    assert found["base_scores"] == {"teacher calls": 100}
+    assert found["base_scores_asked"] == {"teacher calls": 100}
     assert found["1/evaluation"] == {"judge questions": 100 * 2, "judge new tokens": 100 * 2 * 64}
 
 
@@ -170,6 +173,29 @@ def test_the_peak_counts_the_service_that_a_stage_asks(config: dict[str, Any]) -
     assert peak(planned(config, resources__mine={"replicas": 3})) == (3 + 4, 0)
     running = planned(config, teacher__url="http://host")
     assert (running.services, peak(running)) == ([], (1, 0))
+
+
+def test_one_gpu_is_enough_where_stages_take_turns(config: dict[str, Any]) -> None:
+    one = {"gpus": 1}
+    config["teacher"] = {**config["teacher"], **one}
+    whole = {f"resources__{stage}": one for stage in ("sample", "score", "train_policy", "train_student")}
+    made = planned(config, **whole)
+    assert enough(made) == (1 + 2, 1)  # a worker that asks, and the teacher with its two CPUs
+    assert peak(made)[1] == 2  # the teacher's replicas
+    assert not any(turn.asks and turn.gpus[1] for turn in turns(made))  # who waits for the teacher holds no GPU
+    resources = api.load(config, {key.replace("__", "."): value for key, value in whole.items()}).resources
+    assert list(shortages(made, resources, {"CPU": 3, "GPU": 1})) == []
+    assert next(line[:7] for line in shortages(made, resources, {"CPU": 3, "GPU": 0.5})) == "teacher"
+
+
+def test_turns_say_what_may_overlap(config: dict[str, Any]) -> None:
+    ranged = {"replicas": {"min": 1, "max": 8}, "cpus": 2, "gpus": 1}
+    found = {turn.stage: turn for turn in turns(planned(config, resources__sample=ranged)) if turn.iteration in (0, 2)}
+    assert (found["candidates"].cpus, found["candidates"].gpus) == ((2, 16), (1, 8))
+    assert [one.who for one in found["preferences"].asks] == ["teacher"]
+    beside = {name for name, turn in found.items() if turn.beside}
+    measured = {"answers", "likelihood", "evaluation", "newest_pairs", "agreement"}
+    assert beside == {"base_answers", "base_likelihood", "base_scores", "base_scores_asked", "student", *measured}
 
 
 def test_pad_by_hand() -> None:

@@ -67,7 +67,12 @@ class Exam:
             answers = run.stage("base_likelihood", measuring(score), answers, self.likelihood)
         # A judge that compares has to see both answers: nothing of its verdict can be had beforehand.
         scorers = self.scorers if self.judge.comparative else {"judge": self.judge, **self.scorers}
-        return run.stage("base_scores", measuring(score), answers, scorers) if scorers else answers
+        # Apart, so that what waits for a service holds no GPU that the service may need.
+        for asked in (False, True):
+            if part := {name: scorer for name, scorer in scorers.items() if scorer.remote == asked}:
+                name = "base_scores_asked" if asked else "base_scores"
+                answers = run.stage(name, measuring(score), answers, part)
+        return answers
 
     def examine(self, it: Iteration, policy: Model) -> Dataset:
         """The policy's answers at all temperatures, judged against the initial policy's: verdicts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 
 from rich.console import Group, RenderableType
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tsalign.config import EvaluationConfig, Placement, RunConfig, SamplePlacement, SamplingConfig
+from tsalign.report.turns import by_stage, enough, peak, turns
 from tsalign.runs.machine import room, shortages
 from tsalign.runs.nodes import size_of
 from tsalign.runs.plan import Amount, Need, Plan, plus
@@ -23,7 +24,7 @@ def plan_table(config: RunConfig, plan: Plan) -> RenderableType:
     last = _iterations(plan)
     rounds = f", {last} iteration{'s' * (last > 1)}" if last else ""
     where = escape(f"{config.storage}/{config.run or '<recipe and time>'}")
-    cpus, gpus = peak(plan)
+    (cpus, gpus), (few_cpus, few_gpus) = peak(plan), enough(plan)
     return Group(
         f"[bold]{config.recipe}[/]{rounds}, into {where}",
         *_how_it_writes(config),
@@ -34,8 +35,11 @@ def plan_table(config: RunConfig, plan: Plan) -> RenderableType:
         "",
         _totals(plan, last),
         "",
+        _turns(plan, last),
+        "",
         *(escape(f"not counted: {location} ({why})") for location, why in plan.uncounted.items()),
         *(escape(f"does not fit here: {line}") for line in _too_large(config, plan)),
+        f"enough, where stages take turns: {few_cpus:g} CPU, {few_gpus:g} GPU",
         f"at the peak: {cpus:g} CPU, {gpus:g} GPU. Nothing was started.",
     )
 
@@ -44,17 +48,6 @@ def _too_large(config: RunConfig, plan: Plan) -> Iterator[str]:
     """What would not fit this machine, or the cluster that is connected; a plan may be made for another one."""
     have = room()
     return iter(()) if have is None else shortages(plan, config.resources, have)
-
-
-def peak(plan: Plan) -> tuple[float, float]:
-    """CPUs and GPUs of the largest stage, with the services that it asks."""
-    cpus, gpus = 0.0, 0.0
-    for _, needs in _by_stage(plan.needs):
-        place = needs[0].placement  # a stage's models are all in its actors
-        asked = [service for service in plan.services if service.who in {need.who for need in needs}]
-        cpus = max(cpus, place.most * place.cpus + sum(one.replicas * one.cpus for one in asked))
-        gpus = max(gpus, place.most * place.actor_gpus + sum(one.replicas * one.gpus for one in asked))
-    return cpus, gpus
 
 
 def totals(plan: Plan) -> dict[str, list[Amount]]:
@@ -72,11 +65,6 @@ def totals(plan: Plan) -> dict[str, list[Amount]]:
 
 def _iterations(plan: Plan) -> int:
     return max((need.iteration for need in plan.needs), default=0)
-
-
-def _by_stage(needs: Iterable[Need]) -> Iterator[tuple[str, list[Need]]]:
-    for (_, name), own in groupby(needs, key=lambda need: (need.iteration, need.stage)):
-        yield name, list(own)
 
 
 def _how_it_writes(config: RunConfig) -> Iterator[str]:
@@ -102,7 +90,7 @@ def _stages(plan: Plan, last: int) -> Table:
     for iteration, title in {0: "once", last: f"iteration {last} of {last}"}.items():
         if last:
             table.add_row(f"[dim]{title}[/]")
-        for name, needs in _by_stage(need for need in plan.needs if need.iteration == iteration):
+        for name, needs in by_stage(need for need in plan.needs if need.iteration == iteration):
             actors = _actors(needs[0].placement)
             for who, own in groupby(needs, key=lambda need: need.who):
                 table.add_row(name, who, actors, escape(_work(list(own))))
@@ -121,6 +109,25 @@ def _work(needs: list[Need]) -> str:
     """All that one model or service does in a stage."""
     amounts = [f"{_shown(amount)} {unit}" for need in needs for unit, amount in need.work.items()]
     return ", ".join([*amounts, *(need.note for need in needs if need.note)])
+
+
+def _turns(plan: Plan, last: int) -> Table:
+    """What each stage holds, and for how long: those outside the iterations, then those of the last one."""
+    table = _table("holds while it runs", "CPU", "GPU", "and, while asked", "beside the next")
+    for turn in turns(plan):
+        if turn.iteration in (0, last):
+            asked = ", ".join(f"{one.who}: 0 to {one.replicas} x {_size(one.cpus, one.gpus)}" for one in turn.asks)
+            table.add_row(turn.stage, _span(turn.cpus), _span(turn.gpus), asked, "yes" * turn.beside)
+    return table
+
+
+def _span(amounts: tuple[float, float]) -> str:
+    least, most = amounts
+    return f"{most:g}" if least == most else f"{least:g} to {most:g}"
+
+
+def _size(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPU" + (f", {gpus:g} GPU" if gpus else "")
 
 
 def _totals(plan: Plan, last: int) -> Table:

@@ -31,12 +31,14 @@ class DryRun(Run):
 
     def __init__(self, config: RunConfig, ready: bool = False) -> None:
         self.config, self.name, self.dir = config, config.run or "", UPath()
-        self.plan = Plan(ready=ready)
+        self.plan, self._beside = Plan(ready=ready), False
 
     def overlap(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
         """At once: nothing here takes time."""
         done: Future[T] = Future()
+        self._beside = True
         done.set_result(function(*args, **kwargs))
+        self._beside = False
         return done
 
     def wait(self) -> None:
@@ -70,7 +72,7 @@ class DryRun(Run):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        stage = PlannedStage(name, iteration, function.measures, self.config.resources, self.plan)
+        stage = PlannedStage(name, iteration, function.measures, self.config.resources, self.plan, self._beside)
         return function.expect(stage, *args, **kwargs)
 
 

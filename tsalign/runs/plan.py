@@ -80,6 +80,7 @@ class Need:
         work: unit, such as `completions` -> amount at most.
         measures: whether it measures what the run came to.
         note: what else is worth knowing.
+        beside: whether stages that follow need not wait for it.
     """
 
     stage: str
@@ -89,6 +90,7 @@ class Need:
     work: Mapping[str, Amount]
     measures: bool
     note: str
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,11 @@ class PlannedStage:
     measures: bool
     resources: ResourceConfig
     plan: Plan
+    beside: bool = False
 
     def needs(self, who: str, placement: Placement, work: Mapping[str, Amount], note: str = "") -> None:
         """Note who would do how much of what, and where."""
-        self.plan.needs.append(Need(self.name, self.iteration, who, placement, work, self.measures, note))
+        self.plan.needs.append(Need(self.name, self.iteration, who, placement, work, self.measures, note, self.beside))
 
     def dataset(self, rows: Amount, completions: Amount = 0.0, sets: Amount = None) -> ExpectedDataset:
         """The rows that the stage would make."""

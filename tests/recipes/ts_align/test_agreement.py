@@ -9,7 +9,7 @@ from typing import Any
 from upath import UPath
 
 from tsalign.data.shards import Shard, write_shard
-from tsalign.recipes.ts_align.agreement import AgreementWorker, agreement_rates, report_of
+from tsalign.recipes.ts_align.agreement import AgreementWorker, PairsWorker, agreement_rates, report_of
 from tsalign.runs.artifacts import Dataset, Model
 from tsalign.scoring.reward_model import RewardModel
 
@@ -31,8 +31,9 @@ def test_a_student_without_a_head_has_no_agreement_before_its_training(
     write_shard(UPath(tmp_path) / "base" / "part-00000.parquet", Shard([base]))
     students = (models["policy"], models["student"])
     teacher = RewardModel(models["student"])
-    worker = AgreementWorker(Dataset(str(tmp_path / "base"), "base"), teacher, students, 1.0)
-    shard = worker([candidate_set(**{"score.policy": [1.0, 0.0, 0.0]})], "part-00000.parquet")
+    newest = PairsWorker(teacher, 1.0)([candidate_set(**{"score.policy": [1.0, 0.0, 0.0]})], "part-00000.parquet")
+    worker = AgreementWorker(Dataset(str(tmp_path / "base"), "base"), students, 1.0)
+    shard = worker(newest.rows, "part-00000.parquet")
     assert {"newest.after", "fixed.after"} <= set(shard.rows[0])
     assert not {"newest.before", "fixed.before"} & set(shard.rows[0])
     write_shard(UPath(tmp_path) / "scored" / "part-00000.parquet", shard)
@@ -48,12 +49,13 @@ def test_teacher_and_students_are_counted_by_their_roles(models: dict[str, Model
     student = replace(models["student"], role="student")
     teacher = RewardModel(replace(models["student"], role="teacher"))
     verdict = candidate_set(**{"score.policy": [1.0, 0.0, 0.0]})
-    calls = {}
-    for name, after in (("same", student), ("distilled", replace(student, fingerprint="other"))):
-        worker = AgreementWorker(Dataset(str(tmp_path), "base"), teacher, (student, after), 1.0)
-        shard = worker([dict(verdict)], "part-00000.parquet")
+    newest = PairsWorker(teacher, 1.0)([verdict], "part-00000.parquet")
+    # The teacher scored the base's completions before.
+    assert newest.counts["calls.teacher"] == len(newest.rows[0]["score.teacher"]) == 2
+    for after in (student, replace(student, fingerprint="other")):
+        worker = AgreementWorker(Dataset(str(tmp_path), "base"), (student, after), 1.0)
+        shard = worker([dict(row) for row in newest.rows], "part-00000.parquet")
         assert [len(shard.rows[0][f"newest.{who}"]) for who in ("teacher", "before", "after")] == [2, 2, 2]
-        assert shard.counts["tokens.student"] > shard.counts["tokens.teacher"] > 0
-        calls[name] = (shard.counts["calls.teacher"], shard.counts["calls.student"])
-    # The teacher scored the base's completions before; each student scores both pairs, before and after.
-    assert calls == {"same": (2, 8), "distilled": (2, 8)}
+        assert shard.counts["tokens.student"] > newest.counts["tokens.teacher"] > 0
+        # Each student scores both pairs, before and after.
+        assert shard.counts["calls.student"] == 8

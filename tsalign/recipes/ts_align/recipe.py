@@ -19,7 +19,7 @@ from __future__ import annotations
 from tsalign.data.preferences import load_preferences
 from tsalign.data.prompts import load_prompts, portion
 from tsalign.evaluation.exam import Exam
-from tsalign.recipes.ts_align.agreement import agree
+from tsalign.recipes.ts_align.agreement import agree, newest_pairs
 from tsalign.recipes.ts_align.config import MiningConfig, TSAlignConfig
 from tsalign.recipes.ts_align.mining import mine
 from tsalign.runs.artifacts import Model
@@ -83,5 +83,6 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
 
 def examine(it: Iteration, exam: Exam, policy: Model, teacher: Scorer, students: tuple[Model, Model]) -> None:
     """The new policy against the initial one, and the student before and after its update."""
-    verdicts = exam.examine(it, policy)
-    it.stage("agreement", agree, verdicts, exam.base.result(), teacher, students, exam.cfg.temperatures[0])
+    verdicts, temperature = exam.examine(it, policy), exam.cfg.temperatures[0]
+    newest = it.stage("newest_pairs", newest_pairs, verdicts, teacher, temperature)
+    it.stage("agreement", agree, newest, exam.base.result(), students, temperature)
