@@ -36,7 +36,7 @@ class Submitted:
         """What follows, stops, shows and fetches it, for a terminal."""
         to, place = f"--address {self.address}", f"{self.storage.rstrip('/')}/{self.run}"
         host = urlsplit(self.address).hostname
-        copy = COPIES.get(self.storage.partition("://")[0], f"rsync -a {host}:{place}/ {{run}}")
+        copy = COPIES.get(self.storage.partition("://")[0], f"rsync -a {host}:{{place}}/ {{run}}")
         return {
             "follow": f"ray job logs --follow {to} {self.job}",
             "stop": f"ray job stop {to} {self.job}",
