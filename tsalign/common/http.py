@@ -117,14 +117,17 @@ class RetryingClient:
     def wake(self) -> None:
         """Wait until a Ray Serve application that sleeps has loaded its model: a cold start is no outage.
 
+        Nor is it one that other actors hold the GPU that the application needs: that time does not count.
+
         Raises:
             ServiceDown: it does not come up within the service's patience; with Serve's words.
         """
         if not self.service.application:
             return
-        began = time.monotonic()
+        spent, last = 0.0, time.monotonic()
         while not (state := application_state(self.service.application)).replicas:
-            spent = time.monotonic() - began
+            now = time.monotonic()
+            spent, last = spent + (0.0 if state.in_turn else now - last), now
             if state.status in ("DEPLOY_FAILED", "removed") or spent > self.service.patience:
                 problem = f"{self.service.name} is not up after {spent:.0f} s: {state.said}"
                 raise ServiceDown(f"{problem} {self.service.advice}")
