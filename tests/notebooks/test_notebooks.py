@@ -12,6 +12,9 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from upath import UPath
+
+from tsalign.session.drivers import Here
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 FOUND = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -49,6 +52,13 @@ def test_cleaning_drops_what_running_leaves() -> None:
     assert cleaned(json.loads(nbformat.writes(ran))) == FOUND[0].read_text()
 
 
+def stop_runs_in(folder: Path) -> None:
+    """What a notebook that failed left going on: its runs outlive its kernel."""
+    for ledger in folder.glob("*/*/ledger.jsonl"):
+        if driver := Here().find(UPath(ledger.parent)):
+            driver.stop()
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
@@ -58,7 +68,10 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("TSALIGN_NOTEBOOK_SMALL", "1")
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where).execute()
+    try:
+        nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where).execute()
+    finally:
+        stop_runs_in(tmp_path)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     shown = [output["data"] for output in outputs if "data" in output]
     pictures = [base64.b64decode(data["image/png"]) for data in shown if "image/png" in data]
