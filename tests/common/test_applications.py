@@ -17,8 +17,6 @@ SCHEDULED = (
     "status` for more details."
 )
 LOADING = "Deployment 'TeacherReplica' in application 'x' has 1 replicas that have taken more than 30s to initialize."
-    "Deployment 'TeacherReplica' in application 'teacher-1' has 1 replicas that have taken more than 30s to initialize."
-)
 
 
 @pytest.mark.parametrize(
