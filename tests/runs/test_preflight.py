@@ -77,13 +77,15 @@ def test_a_cluster_without_workers() -> None:
 
 
 def test_types_of_an_autoscalers_config() -> None:
-    config = {
+    config: dict[str, Any] = {
         "available_node_types": {
             "head": {"resources": {"CPU": 0}, "max_workers": 0},
             "gpu": {"resources": {"CPU": 8, "GPU": 1, "memory": 1e9}, "labels": {"spot": "yes"}, "max_workers": 3},
         }
     }
     assert possible(config) == [NodeType("gpu", {"CPU": 8, "GPU": 1}, {"spot": "yes"})]
+    config["available_node_types"]["found out on arrival"] = {"resources": {}, "max_workers": 1}
+    assert possible(config) is None
 
 
 def node(address: str, alive: bool = True, **resources: float) -> dict[str, Any]:

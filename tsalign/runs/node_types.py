@@ -53,13 +53,12 @@ def present(nodes: Iterable[Mapping[str, Any]]) -> list[NodeType]:
     ]
 
 
-def possible(config: Mapping[str, Any]) -> list[NodeType]:
-    """The types that an autoscaler's config lets it add."""
-    return [
-        NodeType(name, _kind(kind.get("resources", {})), kind.get("labels", {}))
-        for name, kind in config["available_node_types"].items()
-        if kind.get("max_workers", 1) > 0
-    ]
+def possible(config: Mapping[str, Any]) -> list[NodeType] | None:
+    """The types that an autoscaler's config lets it add; None where it does not say what one of them has."""
+    types = {name: kind for name, kind in config["available_node_types"].items() if kind.get("max_workers", 1) > 0}
+    if not all(kind.get("resources") for kind in types.values()):
+        return None
+    return [NodeType(name, _kind(kind["resources"]), kind.get("labels", {})) for name, kind in types.items()]
 
 
 def stuck(wanted: Mapping[str, Size], types: Iterable[NodeType]) -> Iterator[str]:
