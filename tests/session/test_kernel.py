@@ -55,7 +55,7 @@ class Kernel:
         self.connect()
 
     def cell(self, code: str, beside: Callable[[], None] = lambda: None) -> Shown:
-        """Execute a cell; `beside` is called each time that it shows something."""
+        """Execute a cell; `beside` is called once, when it first shows something."""
         sent = self.client.execute(code)
         value, displays, traceback = "", [], []
         while True:
@@ -65,7 +65,8 @@ class Kernel:
                 continue
             if kind in ("display_data", "update_display_data"):
                 displays.append(content["data"])
-                beside()
+                if len(displays) == 1:
+                    beside()
             elif kind == "execute_result":
                 value = content["data"]["text/plain"]
             elif kind == "error":
