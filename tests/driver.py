@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,14 @@ class Driver:
 
     folder: Path
     packages: tuple[Path, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, *arguments: str) -> subprocess.Popen[str]:
         """`tsalign` in a process group of its own."""
         return subprocess.Popen(
             [str(Path(sys.executable).parent / "tsalign"), *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, self.packages))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, self.packages)), **self.environment},
             stdout=subprocess.PIPE,
             stderr=(self.folder / "log").open("a"),
             text=True,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from upath import UPath
 
 from tsalign.runs.terminal import Bar
@@ -89,8 +90,10 @@ def shown(bar: Bar, shards: Sequence[UPath], committed: set[str]) -> Iterator[Pr
 
 @lru_cache(maxsize=1)
 def _tally(session: str, job: str) -> Any:
-    """The driver's tally. One for all passes, as every actor is a process that has to start."""
-    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tally).remote()
+    """The driver's tally, on its node. One for all passes, as every actor is a process that has to start."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lasting = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tally)
+    return lasting.options(scheduling_strategy=here).remote()
 
 
 def _follow(

@@ -16,7 +16,7 @@ from tsalign.common.storage import atomic, remove
 from tsalign.data.schema import to_table
 from tsalign.runs.artifacts import Dataset
 
-COUNTS, FAILED = b"tsalign.counts", b"tsalign.failed"
+COUNTS, FAILED, READ = b"tsalign.counts", b"tsalign.failed", b"tsalign.read"
 UNREPORTED = "unreported"  # calls of which the service does not say how many tokens they took
 ASKED = ("calls", "tokens", UNREPORTED)
 Row = dict[str, Any]
@@ -59,10 +59,16 @@ def iterate(datasets: Iterable[Dataset], columns: list[str] | None = None) -> It
             yield from read_rows(shard, columns)
 
 
-def write_shard(path: UPath, shard: Shard) -> None:
-    """Commit a shard: Parquet under a temporary name, its counts and failed rows in the footer, then the rename."""
+def write_shard(path: UPath, shard: Shard, read: int | None = None) -> None:
+    """Commit a shard: Parquet under a temporary name, its counts and failed rows in the footer, then the rename.
+
+    Args:
+        read: rows of the shard that it was made of.
+    """
     counts = {**shard.counts, "rows": len(shard.rows), "failed": len(shard.failed)}
     footer = {COUNTS: json.dumps(counts).encode(), FAILED: json.dumps(shard.failed).encode()}
+    if read is not None:
+        footer[READ] = str(read).encode()
     table = to_table(shard.rows).replace_schema_metadata(footer)
     with atomic(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file, compression="zstd")
@@ -101,6 +107,12 @@ def read_failed(path: UPath) -> list[Row]:
     """The failed rows of a committed shard."""
     failed: list[Row] = json.loads(_footer(path).get(FAILED, b"[]"))
     return failed
+
+
+def rows_read(path: UPath) -> int | None:
+    """How many rows the shard had of which this committed one was made; None where that was not noted."""
+    read = _footer(path).get(READ)
+    return None if read is None else int(read)
 
 
 def _footer(path: UPath) -> dict[bytes, bytes]:

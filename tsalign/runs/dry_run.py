@@ -11,16 +11,15 @@ from upath import UPath
 
 from tsalign.common.storage import is_remote
 from tsalign.config import EndpointConfig, ModelConfig, RunConfig
-from tsalign.runs.artifacts import Endpoint, Model, locate, named_model
+from tsalign.runs.artifacts import Dataset, Endpoint, Model, locate, named_model
 from tsalign.runs.hub import check_hub
 from tsalign.runs.loggers import check_installed
 from tsalign.runs.machine import room, shortages
 from tsalign.runs.place import check_storage
 from tsalign.runs.plan import ExpectedModel, Plan, PlannedStage, Role
 from tsalign.runs.reader import Reader
-from tsalign.runs.run import Run
+from tsalign.runs.run import Call, Iteration, Run
 from tsalign.runs.serving import Serving
-from tsalign.runs.stage_function import StageFunction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +30,7 @@ class DryRun(Run):
 
     def __init__(self, config: RunConfig, ready: bool = False) -> None:
         self.config, self.name, self.dir = config, config.run or "", UPath()
-        self.plan, self._beside = Plan(ready=ready), False
+        self.plan, self._beside, self._pipeline = Plan(ready=ready), False, 1
 
     def overlap(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
         """At once: nothing here takes time."""
@@ -63,17 +62,21 @@ class DryRun(Run):
         """What stages would ask; nothing is deployed."""
         yield serving.expected(config, self.plan)
 
-    def _stage(
-        self,
-        iteration: int,
-        name: str,
-        out: UPath,
-        function: StageFunction[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        stage = PlannedStage(name, iteration, function.measures, self.config.resources, self.plan, self._beside)
-        return function.expect(stage, *args, **kwargs)
+    def _stage(self, call: Call) -> Any:
+        return self._noted(call, 0)
+
+    def _noted(self, call: Call, pipeline: int) -> Any:
+        measures, resources = call.function.measures, self.config.resources
+        stage = PlannedStage(call.name, call.iteration, measures, resources, self.plan, self._beside, pipeline)
+        return call.function.expect(stage, *call.args, **call.kwargs)
+
+    def _stream(self, iteration: Iteration, call: Call) -> Dataset:
+        """At once; what is needed beside it has the same number."""
+        return self._noted(call, self._pipeline)
+
+    def _flow(self, iteration: Iteration) -> None:
+        """What is streamed from here on is another pipeline."""
+        self._pipeline += 1
 
 
 def look_for(plan: Plan, config: ModelConfig, role: str) -> Model:

@@ -41,12 +41,21 @@ def shortages(plan: Plan, resources: ResourceConfig, have: Room) -> Iterator[str
 
 
 def _wanted(plan: Plan, need: Need, place: Placement) -> Room:
-    """All actors of a stage, and one replica of the service that it asks: with less they would wait for each other."""
-    asked = [service for service in plan.services if service.who == need.who]
+    """What is needed at once; with less, actors would wait for each other.
+
+    That is all actors of a stage, an actor of each stage that is streamed with it, and a replica of what they ask.
+    """
+    beside = {other.stage: other for other in plan.needs if _streamed_with(other, need)}
+    asked = [service for service in plan.services if service.who in {need.who, *(one.who for one in beside.values())}]
+    places = [one.placement for one in beside.values()]
     return {
-        "CPU": place.least * place.cpus + sum(service.cpus for service in asked),
-        "GPU": place.least * place.actor_gpus + sum(service.gpus for service in asked),
+        "CPU": place.least * place.cpus + sum(one.cpus for one in places) + sum(one.cpus for one in asked),
+        "GPU": place.least * place.actor_gpus + sum(one.actor_gpus for one in places) + sum(one.gpus for one in asked),
     }
+
+
+def _streamed_with(other: Need, need: Need) -> bool:
+    return 0 < need.pipeline == other.pipeline and other.stage != need.stage
 
 
 def _lacks(wanted: Room, have: Room) -> str:

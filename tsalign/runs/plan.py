@@ -91,6 +91,7 @@ class Need:
     measures: bool
     note: str
     beside: bool = False
+    pipeline: int = 0
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,13 @@ class PlannedStage:
     resources: ResourceConfig
     plan: Plan
     beside: bool = False
+    pipeline: int = 0
 
     def needs(self, who: str, placement: Placement, work: Mapping[str, Amount], note: str = "") -> None:
         """Note who would do how much of what, and where."""
-        self.plan.needs.append(Need(self.name, self.iteration, who, placement, work, self.measures, note, self.beside))
+        self.plan.needs.append(
+            Need(self.name, self.iteration, who, placement, work, self.measures, note, self.beside, self.pipeline)
+        )
 
     def dataset(self, rows: Amount, completions: Amount = 0.0, sets: Amount = None) -> ExpectedDataset:
         """The rows that the stage would make."""

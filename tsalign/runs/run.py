@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 import yaml
@@ -20,7 +21,7 @@ from tsalign.common.storage import append_line, remove, resolve, write_json, wri
 from tsalign.common.versions import provenance
 from tsalign.config import EndpointConfig, ModelConfig, RunConfig, read_yaml
 from tsalign.runs import loggers, outputs
-from tsalign.runs.artifacts import Endpoint, Model, fingerprint, writer_from
+from tsalign.runs.artifacts import Dataset, Endpoint, Model, fingerprint, writer_from
 from tsalign.runs.changes import changes, inputs_of
 from tsalign.runs.interrupts import Interrupts, Terminated
 from tsalign.runs.lease import leased
@@ -34,11 +35,29 @@ from tsalign.runs.stage_function import A, P, StageFunction
 from tsalign.runs.status import status
 from tsalign.runs.terminal import Bar, Display, console
 from tsalign.runs.threads import Threads
+from tsalign.runs.together import Missing, Seat, Streamed
 
 CLOSING_SECONDS = 1.0  # for threads to end whose Ray is gone
 MADE = ("iterations", "prompts", "quarantine", "metrics.jsonl")  # what only stages make
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A stage that a recipe asks for: `function(stage, *args, **kwargs)`, made in `out`."""
+
+    iteration: int
+    name: str
+    out: UPath
+    function: StageFunction[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def full(self) -> str:
+        """Its name in the run."""
+        return f"{self.iteration}/{self.name}" if self.iteration else self.name
 
 
 class Cancelled(Exception):
@@ -167,7 +186,7 @@ class Run:
 
     def stage(self, name: str, function: StageFunction[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
         """Do one stage outside the iterations, or return what it made before. See `Iteration.stage`."""
-        made: A = self._stage(0, name, self.dir / name, function, args, kwargs)
+        made: A = self._stage(Call(0, name, self.dir / name, function, args, kwargs))
         return made
 
     def overlap(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
@@ -182,10 +201,16 @@ class Run:
         """Wait for all that overlaps, and raise what it raised."""
         self._threads.wait_for()
 
-    def iterations(self, count: int) -> Iterator[Iteration]:
-        """The rounds of a recipe, numbered from 1."""
+    def iterations(self, count: int, streaming: bool = False) -> Iterator[Iteration]:
+        """The rounds of a recipe, numbered from 1.
+
+        Args:
+            streaming: whether stages that are streamed are done at once; see `Iteration.stream`.
+        """
         for number in range(1, count + 1):
-            yield Iteration(self, number)
+            iteration = Iteration(self, number, streaming)
+            yield iteration
+            self._flow(iteration)
 
     def log(self, iteration: int, stage: str, metrics: dict[str, Any]) -> None:
         """Append metrics to `metrics.jsonl` and to the configured sinks."""
@@ -197,34 +222,46 @@ class Run:
             for sink in self.sinks:
                 sink.write(iteration, stage, metrics)
 
-    def _stage(
-        self,
-        iteration: int,
-        name: str,
-        out: UPath,
-        function: StageFunction[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _stage(self, call: Call) -> Any:
         if threading.current_thread() is not threading.main_thread():
-            return self._in_turn(iteration, name, out, function, args, kwargs)
-        doing = self._threads.start(self._in_turn, iteration, name, out, function, args, kwargs)
+            return self._in_turn(call)
+        doing = self._threads.start(self._in_turn, call)
         self._threads.wait_for(doing)
         return doing.result()
 
-    def _in_turn(
-        self,
-        iteration: int,
-        name: str,
-        out: UPath,
-        function: StageFunction[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        full = f"{iteration}/{name}" if iteration else name
-        files = self._contents(full, function.files(*args, **kwargs))
-        known = fingerprint(function.name, function.version, self.config.seed, full, list(args), kwargs, files)
-        inputs = inputs_of(function.do, args, kwargs, self.config, files)
+    def _stream(self, iteration: Iteration, call: Call) -> Dataset:
+        """Start a stage that is done together with those that are streamed beside it; what it will make."""
+        with iteration.streamed as streamed:
+            streamed.doing.append(self._threads.start(self._seated, call, streamed.seat()))
+        return Dataset(str(call.out), self._known(call)[0])
+
+    def _flow(self, iteration: Iteration) -> None:
+        """Have all that is streamed done, and wait for it."""
+        doing = iteration.streamed.close()
+        if threading.current_thread() is threading.main_thread() and doing:
+            self._threads.wait_for(*doing)
+        for one in doing:
+            one.result()
+
+    def _seated(self, call: Call, seat: Seat) -> Any:
+        failed = True
+        try:
+            made = self._in_turn(call, seat)
+            failed = False
+            return made
+        finally:
+            seat.leave(failed)
+
+    def _known(self, call: Call) -> tuple[str, dict[str, str]]:
+        """The fingerprint by which the stage is found when it is done, and those of the files that it reads."""
+        function, args, kwargs = call.function, call.args, call.kwargs
+        files = self._contents(call.full, function.files(*args, **kwargs))
+        whole = fingerprint(function.name, function.version, self.config.seed, call.full, list(args), kwargs, files)
+        return whole, files
+
+    def _in_turn(self, call: Call, seat: Seat | None = None) -> Any:
+        full, out, (known, files) = call.full, call.out, self._known(call)
+        inputs = inputs_of(call.function.do, call.args, call.kwargs, self.config, files)
         past = self.ledger.last(full)
         if past and past["fingerprint"] == known and past["state"] == "done":
             if outputs.whole(past, self.dir):
@@ -235,13 +272,13 @@ class Run:
 
         def log(metrics: dict[str, Any]) -> None:
             counts.update({key: value for key, value in metrics.items() if isinstance(value, int | float)})
-            self.log(iteration, name, metrics)
+            self.log(call.iteration, call.name, metrics)
 
         with Bar(full, self._display) as bar:
             stage = Stage(
                 run=self.name,
                 name=full,
-                iteration=iteration,
+                iteration=call.iteration,
                 fingerprint=known,
                 seed=self.config.seed,
                 out=out,
@@ -252,9 +289,10 @@ class Run:
                 max_failed_fraction=self.config.max_failed_fraction,
                 retry_failed=self.retry_failed,
                 bar=bar,
+                seat=seat,
             )
-            anew = self._clear(stage, past, function, inputs)
-            return self._do(stage, counts, function, args, kwargs, {"inputs": inputs, **anew})
+            anew = self._clear(stage, past, call.function, inputs)
+            return self._do(stage, counts, call, {"inputs": inputs, **anew})
 
     def _contents(self, stage: str, files: dict[str, str]) -> dict[str, str]:
         """The fingerprints of what a stage reads; of files that are gone, those of when it last began."""
@@ -282,25 +320,24 @@ class Run:
         self,
         stage: Stage,
         counts: dict[str, Any],
-        function: StageFunction[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        call: Call,
         begins: dict[str, Any],
     ) -> Any:
         """Do a stage, and record how it went."""
-        known = {"stage": stage.name, "fingerprint": stage.fingerprint}
+        known, measures = {"stage": stage.name, "fingerprint": stage.fingerprint}, call.function.measures
         if self._over:
             raise Cancelled(stage.name)
-        self._record(**known, state="started", measures=function.measures, **begins)
+        self._record(**known, state="started", measures=measures, **begins)
         start = time.monotonic()
         try:
-            made = function(stage, *args, **kwargs)
+            made = call.function(stage, *call.args, **call.kwargs)
         except BaseException as error:
-            # Once the run has ended, what a stage raises is only how it was cut off.
-            how = {"state": "stopped"} if self._over else {"state": "failed", "error": f"{error!r}"[:2000]}
+            # Once the run has ended, or a stage beside has failed, what a stage raises is only how it was cut off.
+            cut_off = self._over or isinstance(error, Missing)
+            how = {"state": "stopped"} if cut_off else {"state": "failed", "error": f"{error!r}"[:2000]}
             self._record(**known, **how, seconds=_since(start))
             raise
-        seconds, told = _since(start), {"counts": counts, "phases": stage.phases, "measures": function.measures}
+        seconds, told = _since(start), {"counts": counts, "phases": stage.phases, "measures": measures}
         self._record(**known, state="done", seconds=seconds, **outputs.kept(made, self.dir), **told)
         console.print(_line(stage, seconds, counts), highlight=False, soft_wrap=True)
         for warning in warnings_of(stage.out):
@@ -315,8 +352,9 @@ class Run:
 class Iteration:
     """One round of a recipe."""
 
-    def __init__(self, run: Run, number: int) -> None:
-        self.run, self.number = run, number
+    def __init__(self, run: Run, number: int, streaming: bool) -> None:
+        self.run, self.number, self.streaming = run, number, streaming
+        self.streamed = Streamed()
 
     def stage(self, name: str, function: StageFunction[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
         """Do `function(stage, *args, **kwargs)` into `iterations/<n>/<name>`, or return what it made before.
@@ -324,9 +362,22 @@ class Iteration:
         It is skipped when the ledger has it done with the same function, arguments and input fingerprints;
         it continues from its partial output if it was interrupted; it starts afresh if any of them changed.
         """
-        out = self.run.dir / "iterations" / str(self.number) / name
-        made: A = self.run._stage(self.number, name, out, function, args, kwargs)
+        self.run._flow(self)
+        made: A = self.run._stage(self.call(name, function, args, kwargs))
         return made
+
+    def stream(self, name: str, function: StageFunction[P, Dataset], *args: P.args, **kwargs: P.kwargs) -> Dataset:
+        """As `stage`; where the run is streaming, what is streamed in a row is one pipeline over the shards.
+
+        What this returns is then yet to be made: it is there for the next call of `stage`.
+        """
+        if not self.streaming:
+            return self.stage(name, function, *args, **kwargs)
+        return self.run._stream(self, self.call(name, function, args, kwargs))
+
+    def call(self, name: str, function: StageFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """A stage of this iteration, and where it is made."""
+        return Call(self.number, name, self.run.dir / "iterations" / str(self.number) / name, function, args, kwargs)
 
 
 def _since(start: float) -> float:

@@ -12,6 +12,7 @@ from tsalign.config import Placement, ResourceConfig
 from tsalign.runs.meters import Meter
 from tsalign.runs.nodes import size_of, wait_for_room
 from tsalign.runs.terminal import Bar
+from tsalign.runs.together import Seat
 
 Phase = Literal["start", "load", "encode", "work", "commit"]
 
@@ -25,6 +26,7 @@ class Stage:
         retry_failed: ask again, when it resumes, also for rows that were answered badly; those that got no answer
             always are.
         bar: its line in the terminal.
+        seat: among stages whose passes are one pipeline.
         phases: seconds by phase, as the ledger has them: `start` until the first actor begins to load, `load` what
             it needs, `encode` the rows of a training, `work`, `commit` what was made. Of actors side by side, those
             of the one that took longest.
@@ -43,6 +45,7 @@ class Stage:
     max_failed_fraction: float = 0.01
     retry_failed: bool = False
     bar: Bar = field(default_factory=Bar)
+    seat: Seat | None = None
     phases: dict[Phase, float] = field(default_factory=dict)
 
     @property

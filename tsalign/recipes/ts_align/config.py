@@ -63,6 +63,11 @@ class TSAlignConfig(AlignConfig):
     mining: MiningConfig = Field(MiningConfig(), description="How candidates become preferences.")
     distill: DistillConfig = Field(MarginRankingTrainConfig(), description="Training of the student.")
     tune: DPOTrainConfig = Field(description="Training of the policy.")
+    pipeline: Literal["phased", "streaming"] = Field(
+        "phased",
+        description="`phased`: sampling, the student's ranking and the teacher's take turns. `streaming`: all three at "
+        "once, each a shard behind the one before, for clusters that have room for all of them; the rows are the same.",
+    )
     student_preferences: Annotated[str | None, FILES] = Field(
         None,
         description="File of preferences that the student learnt from before the run, to replay. None replays those of "

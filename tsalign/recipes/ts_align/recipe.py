@@ -47,23 +47,23 @@ def ts_align(run: Run, cfg: TSAlignConfig) -> None:
 
     with run.service(Teacher, cfg.teacher) as teacher:
         exam = Exam(run, cfg, base, {"teacher": teacher}, tokens_of=base)
-        for it in run.iterations(cfg.iterations):
+        for it in run.iterations(cfg.iterations, streaming=cfg.pipeline == "streaming"):
             before, refresh = student, cfg.mining.refresh
             replay = (earlier, cfg.distill.replay)
             # Candidates: the current policy samples K responses.
             writer = base if cfg.mining.strategy == "off-policy" else policy
-            candidates = it.stage("candidates", sample, writer, portion(prompts, it.number, cfg.data), cfg.sampling)
+            candidates = it.stream("candidates", sample, writer, portion(prompts, it.number, cfg.data), cfg.sampling)
 
             # Preliminary pair: the student scores all K; its best and worst go to the teacher, which re-ranks the two.
             preferences = []
             if refresh:
-                fresh = it.stage("fresh_preferences", mine, candidates, teacher, RANDOM, share=(0.0, refresh))
+                fresh = it.stream("fresh_preferences", mine, candidates, teacher, RANDOM, share=(0.0, refresh))
                 preferences.append(fresh)
                 student = it.stage("student", train, student, preferences, cfg.distill, "student", *replay)
             if cfg.mining.strategy in STUDENT_SELECTS:
                 ranker = {"student": RewardModel(student)}
-                candidates = it.stage("scores", score, candidates, ranker, share=(refresh, 1.0))
-            preferences.append(it.stage("preferences", mine, candidates, teacher, cfg.mining))
+                candidates = it.stream("scores", score, candidates, ranker, share=(refresh, 1.0))
+            preferences.append(it.stream("preferences", mine, candidates, teacher, cfg.mining))
 
             # Student update: the teacher's order is distilled into the student.
             learning = None
