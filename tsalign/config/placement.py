@@ -29,7 +29,8 @@ class Placement(ConfigModel):
     replicas: Annotated[int, Field(ge=1)] | Range = Field(
         1,
         description="Actors, or workers of a training. Actors begin with the first that fits, and more join as nodes "
-        "come; `{min, max}` lets a cluster that has no room for all do with fewer.",
+        "come; `{min, max}` lets a cluster that has no room for all do with fewer. What asks a teacher that the run "
+        "serves has `min` actors: its replicas are what grows then.",
     )
     cpus: float = Field(1.0, ge=0, description="CPUs of each.")
     gpus: Gpus = Field(0.0, ge=0, description="GPUs of each; a fraction shares a GPU between actors.")

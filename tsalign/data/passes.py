@@ -89,7 +89,7 @@ def run_passes(passes: Sequence[Pass]) -> None:
                     "meter": one.stage.meter,
                 },
                 batch_size=1,
-                compute=pool(one.placement, len(missing)),
+                compute=pool(one, len(missing)),
                 **actor_options(size_of(one.placement)),
                 max_task_retries=2,  # a shard that kills its actor is not tried for ever
             )
@@ -106,8 +106,10 @@ def run_passes(passes: Sequence[Pass]) -> None:
         _account(one.stage, began, seconds)
 
 
-def pool(placement: Placement, shards: int) -> ActorPoolStrategy:
+def pool(one: Pass, shards: int) -> ActorPoolStrategy:
     """As many actors as are wanted, all from the start: they begin as soon as they have a node.
+
+    What asks a service of ours has no more actors than it must: they would take the room in which its replicas grow.
 
     Those that wait are what the autoscaler adds nodes for, of their very size and place, and nothing is left of that
     when they end. Ray Data's own elastic pools ask for all kinds of nodes, and for GPUs not at all
@@ -116,7 +118,8 @@ def pool(placement: Placement, shards: int) -> ActorPoolStrategy:
     from ray.data import ActorPoolStrategy
 
     # One shard at a time: what waits in front of an actor is lost to those that come later.
-    return ActorPoolStrategy(size=min(placement.most, shards), max_tasks_in_flight_per_actor=1)
+    wanted = one.placement.least if asked_by(one.arguments) else one.placement.most
+    return ActorPoolStrategy(size=min(wanted, shards), max_tasks_in_flight_per_actor=1)
 
 
 def _account(stage: Stage, began: float, done: Sequence[Row]) -> None:
