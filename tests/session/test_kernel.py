@@ -81,6 +81,8 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
     yield made
     made.client.stop_channels()
     made.manager.shutdown_kernel(now=True)
+    for ledger in tmp_path.glob("runs/*/ledger.jsonl"):  # a run outlives its kernel, also that of a test that failed
+        tsalign.Session(storage=str(tmp_path / "runs"))[ledger.parent.name].stop()
 
 
 def test_an_error_is_one_line_in_its_cell(kernel: Kernel, tmp_path: Path) -> None:
