@@ -188,6 +188,18 @@ def test_one_gpu_is_enough_where_stages_take_turns(config: dict[str, Any]) -> No
     assert next(line[:7] for line in shortages(made, resources, {"CPU": 3, "GPU": 0.5})) == "teacher"
 
 
+def test_stages_that_are_streamed_need_room_for_all(config: dict[str, Any]) -> None:
+    changes = {"resources__sample": {"replicas": 3, "gpus": 1}, "resources__score": {"gpus": 1}}
+    config["teacher"] = {**config["teacher"], "gpus": 1}
+    # Candidates, scores and preferences, and the teacher's two replicas of two CPUs, or one.
+    made = planned(config, pipeline="streaming", **changes)
+    assert peak(made) == (3 + 1 + 1 + 2 * 2, 3 + 1 + 2)
+    assert enough(made) == (3 + 1 + 1 + 2, 3 + 1 + 1)
+    assert enough(planned(config, **changes)) == (3, 3)
+    streamed = [turn.stage for turn in turns(made) if turn.pipeline and turn.iteration == 2]
+    assert streamed == ["candidates", "scores", "preferences"]
+
+
 def test_turns_say_what_may_overlap(config: dict[str, Any]) -> None:
     ranged = {"replicas": {"min": 1, "max": 8}, "cpus": 2, "gpus": 1}
     found = {turn.stage: turn for turn in turns(planned(config, resources__sample=ranged)) if turn.iteration in (0, 2)}

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tsalign.config import EvaluationConfig, Placement, RunConfig, SamplePlacement, SamplingConfig
-from tsalign.report.turns import by_stage, enough, peak, turns
+from tsalign.report.turns import Turn, by_stage, enough, peak, turns
 from tsalign.runs.machine import room, shortages
 from tsalign.runs.nodes import size_of
 from tsalign.runs.plan import Amount, Need, Plan, plus
@@ -113,12 +113,18 @@ def _work(needs: list[Need]) -> str:
 
 def _turns(plan: Plan, last: int) -> Table:
     """What each stage holds, and for how long: those outside the iterations, then those of the last one."""
-    table = _table("holds while it runs", "CPU", "GPU", "and, while asked", "beside the next")
+    table = _table("holds while it runs", "CPU", "GPU", "and, while asked", "beside")
     for turn in turns(plan):
         if turn.iteration in (0, last):
             asked = ", ".join(f"{one.who}: 0 to {one.replicas} x {_size(one.cpus, one.gpus)}" for one in turn.asks)
-            table.add_row(turn.stage, _span(turn.cpus), _span(turn.gpus), asked, "yes" * turn.beside)
+            table.add_row(
+                turn.stage, _span(turn.cpus), _span(turn.gpus), asked, BESIDE[bool(turn.pipeline), turn.beside]
+            )
     return table
+
+
+def _beside(turn: Turn) -> str:
+    return "its pipeline" if turn.pipeline else "the next" * turn.beside
 
 
 def _span(amounts: tuple[float, float]) -> str:

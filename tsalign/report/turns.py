@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -18,6 +19,7 @@ class Turn:
         gpus: the same.
         asks: services that hold something only while they are asked.
         beside: whether stages that follow may run at the same time; where there is no room for both, one waits.
+        pipeline: stages of the same one, above 0, are streamed: they run at the same time and need room for all.
     """
 
     stage: str
@@ -26,6 +28,7 @@ class Turn:
     gpus: tuple[float, float]
     asks: tuple[Service, ...]
     beside: bool
+    pipeline: int
 
 
 def turns(plan: Plan) -> list[Turn]:
@@ -48,20 +51,32 @@ def _turn(plan: Plan, needs: list[Need]) -> Turn:
         (place.least * place.actor_gpus, place.most * place.actor_gpus),
         tuple(service for service in plan.services if service.who in {need.who for need in needs}),
         needs[0].beside,
+        needs[0].pipeline,
     )
 
 
 def peak(plan: Plan) -> tuple[float, float]:
-    """CPUs and GPUs of the largest stage with all that it takes, and all replicas of the services that it asks."""
-    all_turns = turns(plan)
-    cpus = (turn.cpus[1] + sum(one.replicas * one.cpus for one in turn.asks) for turn in all_turns)
-    gpus = (turn.gpus[1] + sum(one.replicas * one.gpus for one in turn.asks) for turn in all_turns)
-    return max(cpus, default=0.0), max(gpus, default=0.0)
+    """CPUs and GPUs of the largest stage with all that it takes, and all replicas of the services that it asks.
+
+    Stages that are streamed count as one.
+    """
+    return _largest(plan, lambda least_most: least_most[1], lambda service: service.replicas)
 
 
 def enough(plan: Plan) -> tuple[float, float]:
     """CPUs and GPUs with which every stage can be done in its turn, with one replica of each service that it asks."""
-    all_turns = turns(plan)
-    cpus = (turn.cpus[0] + sum(one.cpus for one in turn.asks) for turn in all_turns)
-    gpus = (turn.gpus[0] + sum(one.gpus for one in turn.asks) for turn in all_turns)
-    return max(cpus, default=0.0), max(gpus, default=0.0)
+    return _largest(plan, lambda least_most: least_most[0], lambda service: 1)
+
+
+def _largest(
+    plan: Plan, own: Callable[[tuple[float, float]], float], replicas: Callable[[Service], int]
+) -> tuple[float, float]:
+    together = defaultdict[object, list[Turn]](list)
+    for turn in turns(plan):
+        together[turn.pipeline or (turn.iteration, turn.stage)].append(turn)
+    cpus, gpus = [0.0], [0.0]
+    for group in together.values():
+        asked = {service for turn in group for service in turn.asks}
+        cpus.append(sum(own(turn.cpus) for turn in group) + sum(replicas(one) * one.cpus for one in asked))
+        gpus.append(sum(own(turn.gpus) for turn in group) + sum(replicas(one) * one.gpus for one in asked))
+    return max(cpus), max(gpus)
