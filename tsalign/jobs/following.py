@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 STOPPED = 143  # as a shell reports what SIGTERM ended
-MISSING = "No module named tsalign"
+MISSING = "No module named 'tsalign'"  # as Python says of `-m tsalign.cli`
 
 
 def follow(client: JobSubmissionClient, job: str, to: TextIO = sys.stdout) -> int:

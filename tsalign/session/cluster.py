@@ -9,6 +9,7 @@ from upath import UPath
 from tsalign import api
 from tsalign.common.storage import resolve
 from tsalign.config import RunConfig, read_yaml
+from tsalign.jobs.following import MISSING
 from tsalign.jobs.server import connect, jobs
 from tsalign.jobs.submitting import submit
 from tsalign.session.drivers import Driver, Here
@@ -39,14 +40,16 @@ class JobDriver:
     def said(self) -> str:
         """What it wrote; what Ray says of it where it did not come so far."""
         written = self.client.get_job_logs(self.job).strip()
+        if MISSING in written:
+            return "the cluster's nodes have no tsalign: install it there, or open the session with package=True."
         return written or str(self.client.get_job_info(self.job).message)
 
 
 class Cluster:
-    """Drivers as jobs of the cluster whose job server has an address."""
+    """Drivers as jobs of the cluster whose job server has an address; with `package` they bring this tsalign along."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, package: bool = False) -> None:
+        self.address, self.package = address, package
         self.client = connect(address)
 
     def start(self, config: RunConfig, name: str, retry_failed: bool) -> JobDriver:
@@ -55,7 +58,7 @@ class Cluster:
         Raises:
             TsalignError: what keeps the run from the cluster.
         """
-        sent = submit(self.client, self.address, config, name, retry_failed=retry_failed)
+        sent = submit(self.client, self.address, config, name, package=self.package, retry_failed=retry_failed)
         return JobDriver(self.client, self.address, sent.job)
 
     def resume(self, folder: UPath, retry_failed: bool) -> JobDriver:

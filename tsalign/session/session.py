@@ -26,10 +26,11 @@ class Session:
         address: job server of a cluster, `http://HEAD:8265`; None for this machine.
         storage: folder or URI where runs are, relative to the working directory of now; for a cluster one that all of
             its nodes and this process reach.
+        package: runs on a cluster bring the tsalign that is installed here, for nodes without one.
     """
 
-    def __init__(self, address: str | None = None, storage: str = "runs") -> None:
-        self.drivers = _drivers(address)
+    def __init__(self, address: str | None = None, storage: str = "runs", package: bool = False) -> None:
+        self.drivers = _drivers(address, package)
         # On a cluster a relative folder would be another one on each node: it is refused when a run is sent.
         self.storage = storage if address else str(resolve(storage))
         self._handles: dict[str, RunHandle] = {}
@@ -108,12 +109,12 @@ class Session:
         return "\n".join([f"runs in {self.storage}", *(lines or ["none yet"])])
 
 
-def _drivers(address: str | None) -> Drivers:
+def _drivers(address: str | None, package: bool) -> Drivers:
     if address is None:
         return Here()
     from tsalign.session.cluster import Cluster
 
-    return Cluster(address)
+    return Cluster(address, package)
 
 
 def _started(line: dict[str, Any]) -> tuple[str, int]:
