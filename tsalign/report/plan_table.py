@@ -117,9 +117,7 @@ def _turns(plan: Plan, last: int) -> Table:
     for turn in turns(plan):
         if turn.iteration in (0, last):
             asked = ", ".join(f"{one.who}: 0 to {one.replicas} x {_size(one.cpus, one.gpus)}" for one in turn.asks)
-            table.add_row(
-                turn.stage, _span(turn.cpus), _span(turn.gpus), asked, BESIDE[bool(turn.pipeline), turn.beside]
-            )
+            table.add_row(turn.stage, _span(turn.cpus), _span(turn.gpus), asked, _beside(turn))
     return table
 
 
