@@ -38,11 +38,16 @@ class Kind:
 
 @dataclass
 class Autoscaled:
-    """A running cluster."""
+    """A running cluster.
+
+    Attributes:
+        seen: when the nodes changed, in seconds since it began, and how many of each type there were from then on.
+    """
 
     address: str
     process: subprocess.Popen[bytes]
     seen: list[tuple[float, Counter[str]]] = field(default_factory=list)
+    began: float = field(default_factory=time.time)
 
     def environment(self) -> dict[str, str]:
         """Of drivers that join it."""
@@ -72,11 +77,10 @@ class Autoscaled:
 
     def watch(self, over: threading.Event) -> None:
         """Note the nodes whenever they change."""
-        began = time.monotonic()
         while not over.wait(0.25):
             now = self.nodes()
             if not self.seen or self.seen[-1][1] != now:
-                self.seen.append((time.monotonic() - began, now))
+                self.seen.append((time.time() - self.began, now))
 
 
 @contextmanager
