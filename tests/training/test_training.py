@@ -25,12 +25,16 @@ from tsalign.config import (
     DPOTrainConfig,
     LogisticTrainConfig,
     MarginRankingTrainConfig,
+    Placement,
+    Range,
+    ResourceConfig,
     SFTTrainConfig,
     TrainConfig,
 )
 from tsalign.data.loading import load
 from tsalign.data.shards import Shard, write_shard
 from tsalign.runs.artifacts import Dataset, Model
+from tsalign.runs.plan import ExpectedDataset, ExpectedModel, Plan, PlannedStage
 from tsalign.scoring import Item
 from tsalign.scoring.logprob import LogProb
 from tsalign.toy.world import tasks
@@ -57,6 +61,9 @@ def preference_rows(count: int) -> list[dict[str, Any]]:
             | {side: [{"role": "assistant", "content": text}] for side, text in sides.items()}
         )
     return rows
+
+
+RANGE = Range(min=1, max=4)
 
 
 def dataset(path: Path, rows: list[dict[str, Any]], shards: int = 3) -> Dataset:
@@ -197,6 +204,18 @@ def test_a_cut_training_goes_on_from_its_checkpoint(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     first = [(Path(model.path) / "first_batch.txt").read_text() for model in (whole, resumed)]
     assert first[0] == first[1]
+
+
+@pytest.mark.parametrize(("zero_stage", "replicas", "refused"), [(0, RANGE, False), (1, RANGE, True), (3, 2, False)])
+def test_a_range_of_workers_needs_checkpoints_that_fit_any_number(
+    zero_stage: int, replicas: Any, refused: bool
+) -> None:
+    place, config = Placement(replicas=replicas), SFTTrainConfig(**FAST, zero_stage=zero_stage)
+    stage = PlannedStage("policy", 1, False, ResourceConfig(train_policy=place), Plan())
+    train.expect(stage, ExpectedModel("m", "m"), [ExpectedDataset("d", "d", rows=10)], config, "policy")
+    assert [problem[:45] for problem in stage.plan.problems] == [
+        "resources.train_policy.replicas: a range need"
+    ] * refused
 
 
 class DiesOnce(SFT):

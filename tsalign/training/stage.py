@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from tsalign.common.errors import surfaced
+from tsalign.common.errors import TsalignError, surfaced
 from tsalign.common.storage import remove
 from tsalign.config import Placement, TrainConfig
 from tsalign.data.checks import check_model
@@ -37,8 +37,9 @@ def train(
 ) -> Model:
     """Train `model` on `datasets` by `config.objective` under Ray Train and DeepSpeed, into `stage.out`.
 
-    An interrupted training resumes from its last checkpoint, also in a new driver, as long as the number of workers and
-    the ZeRO stage are the same.
+    An interrupted training resumes from its last checkpoint, also in a new driver, as long as the ZeRO stage is the
+    same, and beyond stage 0 the number of workers. At stage 0 that number may be a range: Ray Train starts with what
+    fits, and anew from the last checkpoint when workers are lost or nodes come.
 
     Args:
         role: whose `resources` are used.
@@ -85,10 +86,26 @@ def _expect_model(
     examples = plus(new, at_most(earlier, times(new, replay_share)))
     steps = None if examples is None else total_steps(math.ceil(examples), config)
     epochs = f"{config.epochs:g} epoch{'s' * (config.epochs != 1)}"
+    placement = getattr(stage.resources, f"train_{role}")
+    with stage.plan.checking(f"resources.train_{role}"):
+        _check_elastic(placement, config, role)
     how = f"{config.objective}, {epochs}, ZeRO {config.zero_stage}, {config.precision}"
     work = {"training examples": examples, "optimiser steps": steps}
-    stage.needs(role, getattr(stage.resources, f"train_{role}"), work, how)
+    stage.needs(role, placement, work, how)
     return stage.model(role)
+
+
+def _check_elastic(placement: Placement, config: TrainConfig, role: str) -> None:
+    """Nothing, where as many workers as there are can go on from a checkpoint of other workers.
+
+    Raises:
+        TsalignError: they cannot: from ZeRO 1 on, each worker's part of a checkpoint is made for their number.
+    """
+    if placement.least < placement.most and config.zero_stage > 0:
+        raise TsalignError(
+            f"resources.train_{role}.replicas: a range needs zero_stage 0, where a checkpoint fits any number of "
+            f"workers; the {role}'s training has zero_stage {config.zero_stage}. Set that to 0, or give one number."
+        )
 
 
 def _trainer(job: Job, placement: Placement) -> TorchTrainer:
@@ -97,18 +114,19 @@ def _trainer(job: Job, placement: Placement) -> TorchTrainer:
 
     from tsalign.training.failure import FailFast
 
-    size = size_of(placement)
+    size, zero = size_of(placement), job.config.zero_stage
     return TorchTrainer(
         _worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=placement.most,
+            num_workers=(placement.least, placement.most) if placement.least < placement.most else placement.most,
             use_gpu=placement.gpus > 0,
             resources_per_worker=size.resources(),
             label_selector=size.labels() or None,  # type: ignore[call-arg]  # the annotation is Ray Tune's
         ),
         run_config=RunConfig(
-            name=f"workers-{placement.most}-zero-{job.config.zero_stage}",
+            # Under one name, a training finds its checkpoint.
+            name=f"workers-{placement.most}-zero-{zero}" if zero else "zero-0",
             storage_path=job.work,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=job.config.max_failures),
