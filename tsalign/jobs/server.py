@@ -77,7 +77,7 @@ def connect(address: str) -> JobSubmissionClient:
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # as `ray.init` does
-    with _answering(address):
+    with answering(address):
         client = JobSubmissionClient(address)
         list(client.list_jobs())  # what asks for a token, where the version does not
     if (version := client._server_ray_version) != ray.__version__:
@@ -98,7 +98,8 @@ def jobs(client: JobSubmissionClient) -> list[Job]:
 
 
 @contextmanager
-def _answering(address: str) -> Iterator[None]:
+def answering(address: str) -> Iterator[None]:
+    """Tells in our words why a job server does not answer as it should."""
     import requests
     from ray.exceptions import AuthenticationError
 
