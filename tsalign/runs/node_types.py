@@ -87,9 +87,9 @@ def autoscaled() -> list[NodeType] | None:
     head = next((node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
     if head is None:
         return None
-    there = NodeAffinitySchedulingStrategy(head, soft=False)
-    options = {"num_cpus": 0, "scheduling_strategy": there}
-    config = ray.get(ray.remote(**options)(_reader()).remote(ray.get_runtime_context().gcs_address))
+    there: Any = NodeAffinitySchedulingStrategy(head, soft=False)
+    read = ray.remote(num_cpus=0, scheduling_strategy=there)(_reader())
+    config: Any = ray.get(read.remote(ray.get_runtime_context().gcs_address))
     return None if config is None else possible(config)
 
 
