@@ -10,7 +10,8 @@ from tsalign.config import DataConfig, EvaluationConfig, SamplingConfig
 from tsalign.data.prompts import load_evaluation
 from tsalign.evaluation.stage import evaluate
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
-from tsalign.runs.run import Iteration, Run
+from tsalign.runs.iteration import Iteration
+from tsalign.runs.run import Run
 from tsalign.runs.stage_function import measuring
 from tsalign.scoring import Scorer, scorer_from_name
 from tsalign.scoring.logprob import LogProb

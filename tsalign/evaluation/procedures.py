@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from tsalign.common import registry
 from tsalign.config import ConfigModel, SamplingConfig
 from tsalign.runs.artifacts import Dataset, Endpoint, Model
-from tsalign.runs.run import Iteration
+from tsalign.runs.iteration import Iteration
 from tsalign.runs.stage_function import measuring
 from tsalign.stages.sampling import sample
 

@@ -13,12 +13,13 @@ from tsalign.common.storage import is_remote
 from tsalign.config import EndpointConfig, ModelConfig, RunConfig
 from tsalign.runs.artifacts import Dataset, Endpoint, Model, locate, named_model
 from tsalign.runs.hub import check_hub
+from tsalign.runs.iteration import Call, Iteration
 from tsalign.runs.loggers import check_installed
 from tsalign.runs.machine import room, shortages
 from tsalign.runs.place import check_storage
 from tsalign.runs.plan import ExpectedModel, Plan, PlannedStage, Role
 from tsalign.runs.reader import Reader
-from tsalign.runs.run import Call, Iteration, Run
+from tsalign.runs.run import Run
 from tsalign.runs.serving import Serving
 
 P = ParamSpec("P")

@@ -88,7 +88,7 @@ def _look_at(kinds: Sequence[NodeType], folder: UPath, paths: Mapping[str, str])
     looks = {}
     for number, kind in enumerate(kinds):
         there = NodeAffinitySchedulingStrategy(kind.ids[0], soft=False)
-        look = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_looker())
+        look: Any = ray.remote(_looker()).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
         looks[look.remote(str(probe), f"{probe}-{number}", dict(paths), list(ours))] = (kind, f"{probe}-{number}")
     done, late = ray.wait(list(looks), num_returns=len(looks), timeout=ANSWER_SECONDS) if looks else ([], [])
     problems = [f"{looks[one][0].name}: gave no answer within {ANSWER_SECONDS:g} s." for one in late]

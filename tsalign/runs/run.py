@@ -9,12 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 import yaml
 from rich.markup import escape
-from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import append_line, remove, resolve, write_json, write_text
@@ -24,6 +22,7 @@ from tsalign.runs import loggers, outputs
 from tsalign.runs.artifacts import Dataset, Endpoint, Model, fingerprint, writer_from
 from tsalign.runs.changes import changes, inputs_of
 from tsalign.runs.interrupts import Interrupts, Terminated
+from tsalign.runs.iteration import Call, Iteration
 from tsalign.runs.lease import leased
 from tsalign.runs.ledger import Ledger
 from tsalign.runs.progress import written
@@ -35,29 +34,12 @@ from tsalign.runs.stage_function import A, P, StageFunction
 from tsalign.runs.status import status
 from tsalign.runs.terminal import Bar, Display, console
 from tsalign.runs.threads import Threads
-from tsalign.runs.together import Missing, Seat, Streamed
+from tsalign.runs.together import Missing, Seat
 
 CLOSING_SECONDS = 1.0  # for threads to end whose Ray is gone
 MADE = ("iterations", "prompts", "quarantine", "metrics.jsonl")  # what only stages make
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Call:
-    """A stage that a recipe asks for: `function(stage, *args, **kwargs)`, made in `out`."""
-
-    iteration: int
-    name: str
-    out: UPath
-    function: StageFunction[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    @property
-    def full(self) -> str:
-        """Its name in the run."""
-        return f"{self.iteration}/{self.name}" if self.iteration else self.name
 
 
 class Cancelled(Exception):
@@ -347,37 +329,6 @@ class Run:
     def _record(self, **entry: Any) -> None:
         with self._lock:
             self.ledger.append(**entry)
-
-
-class Iteration:
-    """One round of a recipe."""
-
-    def __init__(self, run: Run, number: int, streaming: bool) -> None:
-        self.run, self.number, self.streaming = run, number, streaming
-        self.streamed = Streamed()
-
-    def stage(self, name: str, function: StageFunction[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
-        """Do `function(stage, *args, **kwargs)` into `iterations/<n>/<name>`, or return what it made before.
-
-        It is skipped when the ledger has it done with the same function, arguments and input fingerprints;
-        it continues from its partial output if it was interrupted; it starts afresh if any of them changed.
-        """
-        self.run._flow(self)
-        made: A = self.run._stage(self.call(name, function, args, kwargs))
-        return made
-
-    def stream(self, name: str, function: StageFunction[P, Dataset], *args: P.args, **kwargs: P.kwargs) -> Dataset:
-        """As `stage`; where the run is streaming, what is streamed in a row is one pipeline over the shards.
-
-        What this returns is then yet to be made: it is there for the next call of `stage`.
-        """
-        if not self.streaming:
-            return self.stage(name, function, *args, **kwargs)
-        return self.run._stream(self, self.call(name, function, args, kwargs))
-
-    def call(self, name: str, function: StageFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """A stage of this iteration, and where it is made."""
-        return Call(self.number, name, self.run.dir / "iterations" / str(self.number) / name, function, args, kwargs)
 
 
 def _since(start: float) -> float:

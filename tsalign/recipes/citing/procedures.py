@@ -20,8 +20,8 @@ from tsalign.recipes.citing.retrieval import match
 from tsalign.recipes.citing.revision import conversation
 from tsalign.recipes.citing.rubrics import rubrics_from
 from tsalign.runs.artifacts import Dataset, Endpoint, Folder, Model
+from tsalign.runs.iteration import Iteration
 from tsalign.runs.plan import PlannedStage, expected, times
-from tsalign.runs.run import Iteration
 from tsalign.runs.stage import Stage
 from tsalign.runs.stage_function import stage_function
 from tsalign.stages.generation import Written, generate, placement

@@ -26,8 +26,9 @@ from tsalign.recipes.citing.retrieval import match
 from tsalign.recipes.citing.revision import Revision, demonstrate, prefer, revise
 from tsalign.recipes.citing.rubrics import categorise, write_rubrics
 from tsalign.runs.artifacts import Folder, Model
+from tsalign.runs.iteration import Iteration
 from tsalign.runs.recipe import recipe
-from tsalign.runs.run import Iteration, Run
+from tsalign.runs.run import Run
 from tsalign.scoring.logprob import reference_scores
 from tsalign.scoring.stage import score
 from tsalign.stages.sampling import sample

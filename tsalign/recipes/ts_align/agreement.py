@@ -109,15 +109,15 @@ class AgreementWorker:
         elif has_head(before):  # else the training made it a reward model, and before there is nothing to compare
             self.students["before"] = RewardModel(before).load()
 
-    def __call__(self, newest: list[Row], shard: str) -> Shard:
+    def __call__(self, rows: list[Row], shard: str) -> Shard:
         base = {row["prompt_id"]: row for row in read_rows(self.base / shard)}
-        fixed = [at_temperature(base[row["prompt_id"]], self.temperature) for row in newest]
+        fixed = [at_temperature(base[row["prompt_id"]], self.temperature) for row in rows]
         failed: dict[int, Failed] = {}
-        for pairs in (newest, fixed):
+        for pairs in (rows, fixed):
             for name, student in self.students.items():
                 failed |= add_scores(pairs, f"score.{name}", student)
-        bad = [failure.row(newest[index]["prompt_id"]) for index, failure in failed.items()]
-        good = [_joined(newest[i], fixed[i]) for i in range(len(newest)) if i not in failed]
+        bad = [failure.row(rows[index]["prompt_id"]) for index, failure in failed.items()]
+        good = [_joined(rows[i], fixed[i]) for i in range(len(rows)) if i not in failed]
         return Shard(good, bad, self._asked())
 
     def _asked(self) -> dict[str, float]:

@@ -23,8 +23,9 @@ from tsalign.recipes.ts_align.agreement import agree, newest_pairs
 from tsalign.recipes.ts_align.config import MiningConfig, TSAlignConfig
 from tsalign.recipes.ts_align.mining import mine
 from tsalign.runs.artifacts import Model
+from tsalign.runs.iteration import Iteration
 from tsalign.runs.recipe import recipe
-from tsalign.runs.run import Iteration, Run
+from tsalign.runs.run import Run
 from tsalign.scoring import Scorer
 from tsalign.scoring.logprob import reference_scores
 from tsalign.scoring.reward_model import RewardModel
