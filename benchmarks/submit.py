@@ -85,17 +85,18 @@ def sampled(folder: Path, run: str, *command: str) -> float:
             stderr=log,
             start_new_session=True,
         )
-    while not list((folder / "runs" / run / "iterations" / "1" / "candidates").glob("part-*.parquet")):
-        assert process.poll() in (None, 0), (folder / f"{run}.log").read_text()
-        time.sleep(0.02)
-    seconds = time.monotonic() - start
-    if command[0] == "run":
-        process.terminate()
-    else:
-        job = (folder / f"{run}.log").read_text().split()[1]
-        subprocess.run([BIN / "ray", "job", "stop", "--address", ADDRESS, job], check=True, capture_output=True)
-    process.wait()
-    return seconds
+    try:
+        while not list((folder / "runs" / run / "iterations" / "1" / "candidates").glob("part-*.parquet")):
+            assert process.poll() in (None, 0), (folder / f"{run}.log").read_text()
+            time.sleep(0.02)
+        return time.monotonic() - start
+    finally:
+        if command[0] == "submit":
+            job = (folder / f"{run}.log").read_text().split()[1]
+            subprocess.run([BIN / "ray", "job", "stop", "--address", ADDRESS, job], check=True, capture_output=True)
+        elif process.poll() is None:
+            process.terminate()
+        process.wait()
 
 
 def main() -> None:
