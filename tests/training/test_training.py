@@ -206,11 +206,19 @@ def test_a_cut_training_goes_on_from_its_checkpoint(
     assert first[0] == first[1]
 
 
-@pytest.mark.parametrize(("zero_stage", "replicas", "refused"), [(0, RANGE, False), (1, RANGE, True), (3, 2, False)])
+@pytest.mark.parametrize(
+    ("keys", "replicas", "refused"),
+    [
+        ({"zero_stage": 0, "precision": "fp32"}, RANGE, False),
+        ({"zero_stage": 0, "precision": "bf16"}, RANGE, True),
+        ({"zero_stage": 1, "precision": "fp32"}, RANGE, True),
+        ({"zero_stage": 3, "precision": "bf16"}, 2, False),
+    ],
+)
 def test_a_range_of_workers_needs_checkpoints_that_fit_any_number(
-    zero_stage: int, replicas: Any, refused: bool
+    keys: dict[str, Any], replicas: Any, refused: bool
 ) -> None:
-    place, config = Placement(replicas=replicas), SFTTrainConfig(**FAST, zero_stage=zero_stage)
+    place, config = Placement(replicas=replicas), SFTTrainConfig(**{**FAST, **keys})
     stage = PlannedStage("policy", 1, False, ResourceConfig(train_policy=place), Plan())
     train.expect(stage, ExpectedModel("m", "m"), [ExpectedDataset("d", "d", rows=10)], config, "policy")
     assert [problem[:45] for problem in stage.plan.problems] == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tsalign.common.errors import TsalignError, surfaced
 from tsalign.common.storage import remove
@@ -99,13 +99,19 @@ def _check_elastic(placement: Placement, config: TrainConfig, role: str) -> None
     """Nothing, where as many workers as there are can go on from a checkpoint of other workers.
 
     Raises:
-        TsalignError: they cannot: from ZeRO 1 on, each worker's part of a checkpoint is made for their number.
+        TsalignError: they cannot: the parts of a checkpoint are made for their number.
     """
-    if placement.least < placement.most and config.zero_stage > 0:
+    if placement.least < placement.most and not _whole(config):
         raise TsalignError(
-            f"resources.train_{role}.replicas: a range needs zero_stage 0, where a checkpoint fits any number of "
-            f"workers; the {role}'s training has zero_stage {config.zero_stage}. Set that to 0, or give one number."
+            f"resources.train_{role}.replicas: a range needs zero_stage 0 and precision fp32, where a checkpoint fits "
+            f"any number of workers; the {role}'s training has zero_stage {config.zero_stage}, {config.precision}. Set "
+            "these, or give one number."
         )
+
+
+def _whole(config: TrainConfig) -> bool:
+    """Whether each worker holds all there is. With bf16, DeepSpeed splits the master weights at ZeRO 0 too."""
+    return config.zero_stage == 0 and config.precision == "fp32"
 
 
 def _trainer(job: Job, placement: Placement) -> TorchTrainer:
@@ -114,19 +120,21 @@ def _trainer(job: Job, placement: Placement) -> TorchTrainer:
 
     from tsalign.training.failure import FailFast
 
-    size, zero = size_of(placement), job.config.zero_stage
+    size = size_of(placement)
+    # The annotation is Ray Tune's, which knows no range.
+    workers: Any = (placement.least, placement.most) if placement.least < placement.most else placement.most
     return TorchTrainer(
         _worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=(placement.least, placement.most) if placement.least < placement.most else placement.most,
+            num_workers=workers,
             use_gpu=placement.gpus > 0,
             resources_per_worker=size.resources(),
             label_selector=size.labels() or None,  # type: ignore[call-arg]  # the annotation is Ray Tune's
         ),
         run_config=RunConfig(
             # Under one name, a training finds its checkpoint.
-            name=f"workers-{placement.most}-zero-{zero}" if zero else "zero-0",
+            name="whole" if _whole(job.config) else f"workers-{placement.most}-zero-{job.config.zero_stage}",
             storage_path=job.work,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=job.config.max_failures),
