@@ -28,7 +28,10 @@ from tsalign.report.summary import (
 from tsalign.runs.report import Panel, Table
 
 INK, FAINT, BASE, ALARM = "#22262e", "#d9dce3", "#b6bcc8", "#b3261e"
-COLOURS = ("#2f6fde", "#e07b39", "#2a9d78", "#8f5bd0", "#d14b6f", "#c9a227", "#4fb0c6", "#7c8594", "#a0643c", "#8fb339")
+COLOURS = (
+    *("#2f6fde", "#e07b39", "#2a9d78", "#8f5bd0", "#d14b6f", "#c9a227", "#4fb0c6", "#7c8594", "#a0643c", "#8fb339"),
+    *("#27457f", "#e59ac0"),  # an iteration of TS-Align has eleven stages
+)
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,
