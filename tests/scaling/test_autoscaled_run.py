@@ -69,6 +69,11 @@ def test_a_stage_begins_on_one_node_and_ends_on_three(cluster: Autoscaled, scale
     assert max(samplers) == 3
 
 
+def test_streamed_stages_give_the_same(drivers: tuple[Driver, Driver], local: Path) -> None:
+    drivers[1].call("run", "config.yaml", "run=streamed", "pipeline=streaming")
+    same(drivers[1].folder / "runs" / "streamed" / "iterations" / "1", local)
+
+
 def test_lost_nodes_cost_no_row_and_no_step(drivers: tuple[Driver, Driver], cluster: Autoscaled, scaled: Path) -> None:
     run = drivers[1].folder / "runs" / "lossy" / "iterations" / "1"
     losses: list[tuple[str, Callable[[], bool]]] = [

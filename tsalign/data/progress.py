@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from upath import UPath
 
+from tsalign.runs.nodes import with_driver
 from tsalign.runs.terminal import Bar
 
 SECONDS = 0.5  # at least, between two messages of an actor, and between two looks of the driver
@@ -91,9 +91,8 @@ def shown(bar: Bar, shards: Sequence[UPath], committed: set[str]) -> Iterator[Pr
 @lru_cache(maxsize=1)
 def _tally(session: str, job: str) -> Any:
     """The driver's tally, on its node. One for all passes, as every actor is a process that has to start."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lasting = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tally)
-    return lasting.options(scheduling_strategy=here).remote()
+    return lasting.options(scheduling_strategy=with_driver()).remote()
 
 
 def _follow(

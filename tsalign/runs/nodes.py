@@ -62,6 +62,14 @@ def actor_options(size: Size) -> dict[str, Any]:
     return {"num_cpus": size.cpus, "num_gpus": size.gpus, **where}
 
 
+def with_driver() -> Any:
+    """The scheduling strategy of small actors that serve the driver: its own node, so that they keep no other."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 def wait_for_room(stage: str, actors: int, size: Size, seconds: float) -> None:
     """Wait until the cluster's nodes could hold so many actors, were they idle.
 

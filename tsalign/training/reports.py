@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ray.exceptions import RayError
 from ray.util.queue import Queue
 
+from tsalign.runs.nodes import with_driver
 from tsalign.runs.stage import Phase, Stage
 
 
@@ -28,7 +29,7 @@ def followed(stage: Stage) -> Iterator[Queue]:
     Seconds from the beginning of the block to the first `Begins` are those of `start`.
     """
     began = time.monotonic()
-    queue = Queue(actor_options={"num_cpus": 0})
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": with_driver()})
     follower = threading.Thread(target=_follow, args=(stage, queue, began), daemon=True)
     follower.start()
     try:
