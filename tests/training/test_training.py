@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,45 @@ def test_a_cut_training_goes_on_from_its_checkpoint(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     first = [(Path(model.path) / "first_batch.txt").read_text() for model in (whole, resumed)]
     assert first[0] == first[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_a_training_goes_on_with_fewer_workers(
+    alone: Callable[..., list[dict[str, float]]],
+    models: dict[str, Model],
+    make_stage: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    data, settings = dataset(tmp_path / "rows", sft_rows(80)), {**FAST, "batch_size": 10, "zero_stage": 0}
+    expected = losses(alone(models["policy"], data, SFTTrainConfig(**settings), tmp_path / "whole"))
+    stage, log = make_stage("elastic")
+    stage = replace(stage, resources=ResourceConfig(train_policy=Placement(replicas=Range(min=1, max=2))))
+    config, marker = SFTTrainConfig(**settings, checkpoint_steps=3, max_failures=0), tmp_path / "died"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Exception, match=r"died|killed|exited|unexpectedly"):
+        patch.setattr(objectives, "build", lambda _, config: DiesOnce(config, marker, Path(stage.work)))
+        train(stage, models["policy"], [data], config, "policy")
+    before = losses(log.reports)
+    assert before == pytest.approx(expected[: len(before)], abs=1e-4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objectives, "build", lambda _, config: Counting(config, tmp_path / "workers"))
+        one = replace(stage, resources=ResourceConfig(train_policy=Placement(replicas=1)))
+        train(one, models["policy"], [data], config, "policy")
+    assert [report["step"] for report in log.reports if "examples" in report] == [0, 3]
+    assert losses(log.reports)[-5:] == pytest.approx(expected[-5:], abs=1e-4)
+    assert (tmp_path / "workers").read_text() == "1"
+
+
+class Counting(SFT):
+    """SFT that notes how many workers there are."""
+
+    def __init__(self, config: SFTTrainConfig, file: Path) -> None:
+        super().__init__(config)
+        self.file = file
+
+    def loss(self, model: Any, batch: Batch) -> Any:
+        self.file.write_text(str(torch.distributed.get_world_size()))
+        return super().loss(model, batch)
 
 
 @pytest.mark.parametrize(
