@@ -23,6 +23,8 @@ import psutil
 import yaml
 from ray._raylet import GcsClient
 
+from tsalign.teacher import ray_serve
+
 HEAD = "f" * 51 + "00000"
 HEADS_TYPE = "ray.head.default"  # the only name that the fake nodes know
 LIFETIME = 180  # seconds that a wait may take
@@ -129,9 +131,8 @@ def _answers(ip: str, port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    """One that no other process is given until Ray listens."""
+    return ray_serve._port("", 0)
 
 
 def _config(address: str, kinds: Mapping[str, Kind], idle_seconds: float) -> dict[str, Any]:

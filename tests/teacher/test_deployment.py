@@ -60,6 +60,16 @@ def test_port_that_is_taken_is_named() -> None:
             ray_serve._port("127.0.0.1", port)
 
 
+def test_a_free_port_stays_free_while_others_ask_for_any() -> None:
+    port = ray_serve._port("127.0.0.1", 0)
+    asked = [socket.create_server(("127.0.0.1", 0)) for _ in range(50)]
+    given = {one.getsockname()[1] for one in asked}
+    for one in asked:
+        one.close()
+    assert port not in given
+    socket.create_server(("127.0.0.1", port)).close()
+
+
 def test_cause_of_a_failed_start_is_the_last_error() -> None:
     trouble = "It failed. Error:\nValueError: inner\n  File x\ntsalign.common.errors.TsalignError: /m: no tokenizer\n"
     assert deployment._cause(trouble) == "/m: no tokenizer"

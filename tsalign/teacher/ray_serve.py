@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 from typing import Any
 
 from tsalign.common.errors import TsalignError
 
 ANY = ("0.0.0.0", "::")
+# Above the ports that Ray gives its workers, below those that systems give to whoever asks for any.
+UNGIVEN = range(20000, 32000)
 QUIET: dict[str, Any] = {"enable_access_log": False, "log_level": "WARNING"}
 
 
@@ -71,14 +74,27 @@ def spans_nodes() -> bool:
 
 
 def _port(host: str, port: int) -> int:
-    """`port`, or a free one where it is 0."""
+    """`port`, or where it is 0 a free one that no process is given until the proxy listens, seconds later.
+
+    Raises:
+        TsalignError: it is taken.
+    """
+    if port == 0:
+        return next(one for one in random.sample(UNGIVEN, len(UNGIVEN)) if _taken(host, one) is None)
+    if error := _taken(host, port):
+        raise TsalignError(
+            f"teacher.port: cannot listen on {host}:{port} ({error.strerror}); choose another, or 0 for a free one."
+        )
+    return port
+
+
+def _taken(host: str, port: int) -> OSError | None:
+    """Why a port cannot be listened on; None where it can."""
     with socket.socket() as probe:
         # As servers do: a port whose last connections are still closing counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise TsalignError(
-                f"teacher.port: cannot listen on {host}:{port} ({error.strerror}); choose another, or 0 for a free one."
-            ) from error
-        return int(probe.getsockname()[1])
+            return error
+    return None
