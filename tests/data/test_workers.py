@@ -111,6 +111,27 @@ def test_what_was_committed_counts_as_done(source: Dataset, make_stage: Make, tm
     assert (bar.total, bar.moves[0], bar.moves[-1]) == (12, 7, 12)
 
 
+class Deadly:
+    """Kills its actor in the second shard, each time; notes that."""
+
+    def __init__(self, notes: str) -> None:
+        self.notes = Path(notes)
+
+    def __call__(self, rows: list[Row], shard: str) -> Shard:
+        if shard == "part-00001.parquet":
+            with self.notes.open("a") as file:
+                file.write("x")
+            os._exit(1)
+        return Shard(rows)
+
+
+def test_a_shard_that_kills_its_actor_is_not_tried_for_ever(source: Dataset, make_stage: Make, tmp_path: Path) -> None:
+    stage, _ = make_stage()
+    with pytest.raises(TsalignError, match=r"part-00001\.parquet: 4 actors were lost while they worked on it"):
+        map_shards(stage, source, Deadly, {"notes": str(tmp_path / "notes")}, ONE)
+    assert (tmp_path / "notes").read_text() == "x" * 4
+
+
 @pytest.mark.parametrize(
     ("where", "message"), [("load", "judge: no such model"), ("part-00001.parquet", "teacher is down at part-00001")]
 )

@@ -16,6 +16,9 @@ from tsalign.data.progress import Progress
 from tsalign.data.shards import Row, Shard, read_failed, read_rows, read_shard, rows_read, write_shard
 from tsalign.runs.meters import Meter
 
+# Nodes may go, and actors with them; a shard that kills its actor is not tried for ever.
+TRIES = 4
+
 
 class ShardActor:
     """What Ray Data runs.
@@ -63,7 +66,11 @@ class ShardActor:
     def _do(self, name: str) -> tuple[float, float]:
         """Work and commit; the seconds of both."""
         began, source, target = time.monotonic(), self.source / name, self.out / name
-        self.progress.begin(name)
+        if (tries := self.progress.begin(name)) > TRIES:
+            raise TsalignError(
+                f"{name}: {tries - 1} actors were lost while they worked on it. Look for the cause in Ray's logs: most "
+                "often a node's memory; then resume."
+            )
         if target.exists() and is_current(target, source, self.retry_failed):
             self.progress.end()  # only a pass before this one had something to do
             return 0.0, 0.0

@@ -91,7 +91,6 @@ def run_passes(passes: Sequence[Pass]) -> None:
                 batch_size=1,
                 compute=pool(one, len(missing)),
                 **actor_options(size_of(one.placement)),
-                max_task_retries=2,  # a shard that kills its actor is not tried for ever
             )
         told = list[list[Row]]()
         for row in results.iter_rows():

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -27,6 +27,12 @@ class Tally:
 
     def __init__(self) -> None:
         self.passes: dict[str, dict[str, float]] = defaultdict(dict)
+        self.tries: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def begin(self, name: str, shard: str) -> int:
+        """How often the shard was begun by now."""
+        self.tries[name][shard] += 1
+        return self.tries[name][shard]
 
     def tell(self, name: str, shard: str, share: float) -> None:
         """So much of a shard is done; a shard that was lost with its actor begins again from nothing."""
@@ -39,20 +45,22 @@ class Tally:
     def forget(self, name: str) -> None:
         """A pass is over."""
         self.passes.pop(name, None)
+        self.tries.pop(name, None)
 
 
 class Progress:
     """What an actor says about the shard that it works on; called with the share done since the last call.
 
-    It never blocks, and a lost message does no harm: the next one reports the total share again.
+    Within a shard it never blocks, and a lost message does no harm: the next one reports the total share again.
     """
 
     def __init__(self, tally: Any, name: str) -> None:
         self.tally, self.name = tally, name
 
-    def begin(self, shard: str) -> None:
-        """A shard is begun."""
+    def begin(self, shard: str) -> int:
+        """A shard is begun; how often it was, by now: more than once where actors were lost while they worked on it."""
         self.shard, self.share, self.told = shard, 0.0, -math.inf
+        return int(ray.get(self.tally.begin.remote(self.name, shard)))
 
     def __call__(self, share: float) -> None:
         self.share += share
