@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pyarrow.parquet as pq
 from upath import UPath
 
 from tsalign.common.errors import TsalignError
 from tsalign.common.storage import append_line, remove
 from tsalign.data.progress import Progress
-from tsalign.data.shards import Row, Shard, read_failed, read_rows, read_shard, rows_read, write_shard
+from tsalign.data.shards import Row, Shard, read_failed, read_rows, read_shard, row_count, rows_read, write_shard
 from tsalign.runs.meters import Meter
 
 # Nodes may go, and actors with them; a shard that kills its actor is not tried for ever.
@@ -110,7 +109,7 @@ def is_current(shard: UPath, source: UPath, retry_failed: bool) -> bool:
     if _again(shard, retry_failed) or not source.exists():
         return False
     read = rows_read(shard)
-    return read is None or read == _row_count(source)
+    return read is None or read == row_count(source)
 
 
 def _again(shard: UPath, retry_failed: bool) -> set[str]:
@@ -120,11 +119,6 @@ def _again(shard: UPath, retry_failed: bool) -> set[str]:
     """
     wanted = {row["prompt_id"] for row in read_failed(shard) if retry_failed or not row.get("answered", True)}
     return wanted - {row["prompt_id"] for row in read_rows(shard, ["prompt_id"])} if wanted else wanted
-
-
-def _row_count(shard: UPath) -> int:
-    with shard.open("rb") as file:
-        return int(pq.read_metadata(file).num_rows)
 
 
 def _error(batch: dict[str, Any]) -> str:

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
-import pyarrow.parquet as pq
 import ray
 from upath import UPath
 
+from tsalign.data.shards import row_count
 from tsalign.runs.nodes import with_driver
 from tsalign.runs.terminal import Bar
 
@@ -107,7 +107,7 @@ def _follow(
     bar: Bar, shards: Sequence[UPath], committed: set[str], tally: Any, name: str, over: threading.Event
 ) -> None:
     """Move the bar until the pass is over, or Ray is. Footers are read here, so that no work waits for them."""
-    rows = {shard.name: _row_count(shard) for shard in shards}
+    rows = {shard.name: row_count(shard) for shard in shards}
     bar.count(sum(rows.values()), "rows", done=sum(rows[shard] for shard in committed.copy()))
     with suppress(ray.exceptions.RayError):
         while not over.wait(SECONDS):
@@ -116,8 +116,3 @@ def _follow(
                 shares = ray.get(asked) | dict.fromkeys(committed.copy(), 1.0)
                 bar.move(sum(rows[shard] * min(share, 1.0) for shard, share in shares.items()))
     bar.move(sum(rows[shard] for shard in committed))
-
-
-def _row_count(shard: UPath) -> int:
-    with shard.open("rb") as file:
-        return int(pq.read_metadata(file).num_rows)

@@ -109,6 +109,12 @@ def read_failed(path: UPath) -> list[Row]:
     return failed
 
 
+def row_count(shard: UPath) -> int:
+    """How many rows a shard has, by its footer."""
+    with shard.open("rb") as file:
+        return int(pq.read_metadata(file).num_rows)
+
+
 def rows_read(path: UPath) -> int | None:
     """How many rows the shard had of which this committed one was made; None where that was not noted."""
     read = _footer(path).get(READ)

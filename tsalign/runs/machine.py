@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 from tsalign.config import Placement, ResourceConfig
-from tsalign.runs.nodes import size_of
+from tsalign.runs.nodes import joined, size_of
 from tsalign.runs.plan import Need, Plan
 
 Room = Mapping[str, float]
@@ -18,7 +17,7 @@ def room() -> Room | None:
 
     if ray.is_initialized():
         return ray.cluster_resources()
-    if "RAY_ADDRESS" in os.environ:
+    if joined():
         return None
     import torch
     from ray._private.utils import get_num_cpus  # what `ray.init` asks; in a container it knows the quota

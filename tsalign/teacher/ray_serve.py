@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import socket
 from typing import Any
 
 from tsalign.common.errors import TsalignError
+from tsalign.runs.nodes import joined
 
 ANY = ("0.0.0.0", "::")
 # Above the ports that Ray gives its workers, below those that systems give to whoever asks for any.
@@ -52,7 +52,7 @@ def stop_serve() -> None:
     import ray
     from ray import serve
 
-    if "RAY_ADDRESS" in os.environ:
+    if joined():
         # The controller ends inside this call. `serve.shutdown` retries it, and Ray then prints that it failed.
         with contextlib.suppress(ray.exceptions.RayActorError):
             ray.get(_controller().graceful_shutdown.options(max_task_retries=0).remote())
@@ -70,7 +70,7 @@ def spans_nodes() -> bool:
     """Whether actors may run on nodes that do not reach this node's loopback address."""
     import ray
 
-    return "RAY_ADDRESS" in os.environ or sum(node["Alive"] for node in ray.nodes()) > 1
+    return joined() or sum(node["Alive"] for node in ray.nodes()) > 1
 
 
 def _port(host: str, port: int) -> int:
